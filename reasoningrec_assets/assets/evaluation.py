@@ -1,0 +1,154 @@
+"""How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
+
+import dagster as dg
+
+from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
+from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
+from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
+from reasoningrec_assets.assets.sources import raw_dataset
+from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.resources.lake import LakeResource
+from reasoningrec_assets.settings import EvaluationSettings
+
+EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
+
+EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
+
+
+@dg.asset(
+    key=["baselines", "like_rate", "predictions"],
+    deps=[interaction_windows],
+    **EVALUATION,
+    kinds={"duckdb", "parquet"},
+    code_version="1",
+)
+def like_rate_predictions(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """The floor without any training: the share of liked items in the shown history."""
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.baselines.like_rate import like_rate
+
+        return Output(table=like_rate(context.partition_key, inputs["interaction_windows"]))
+
+    return materialize(context, lake, build, settings={}, config=config)
+
+
+@dg.asset(
+    key=["baselines", "logistic_regression", "predictions"],
+    deps=[interaction_windows, cleaned_interactions],
+    **EVALUATION,
+    kinds={"scikitlearn", "parquet"},
+    code_version="1",
+)
+def logistic_regression_predictions(
+    context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource
+) -> dg.MaterializeResult:
+    """The floor with a little training: logistic regression on five features of the training events."""
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.baselines.logistic_regression import logistic_regression
+
+        table, metrics = logistic_regression(context.partition_key, inputs["interaction_windows"], inputs["cleaned_interactions"])
+        return Output(table=table, metrics=metrics)
+
+    return materialize(context, lake, build, settings={}, config=config)
+
+
+METHODS = {
+    "student": predictions,
+    "zero_shot_student": zero_shot_student_predictions,
+    "like_rate": like_rate_predictions,
+    "logistic_regression": logistic_regression_predictions,
+}
+"""The assets whose predictions are evaluated side by side, by method."""
+
+
+# every stage is read, not only the tables that metrics are computed from: what each of them left out is part of the
+# result. So one layer upstream is the whole pipeline, which is what `--select '+evaluation_metrics'` means to the CLI.
+STAGES = (
+    raw_dataset,
+    cleaned_interactions,
+    items,
+    interaction_windows,
+    item_descriptions,
+    user_profiles,
+    reasoning_labels,
+    sft_splits,
+    lora_model,
+)
+
+
+@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="1")
+def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
+    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets import compute
+        from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
+        from reasoningrec_assets.metrics.text import TextSettings
+        from reasoningrec_assets.models.store import resolve
+
+        figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
+        encoder = resolve(settings.encoder, lake.open().root, log=context.log.info)
+        with compute.lease(log=context.log.info) as device:
+            table = evaluate(
+                {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
+                dataset=context.partition_key,
+                windows=inputs["interaction_windows"],
+                rows_in=int(figures["cleaned_interactions"]["rows_in"]),
+                dropped=left_out(figures),
+                references=inputs["reasoning_labels"],
+                text=TextSettings(str(encoder), settings.encoder_layer, device=device.torch_name),
+                replicates=settings.replicates,
+                seed=settings.seed,
+            )
+        return Output(
+            table=table,
+            metrics=metrics_by_name(table),
+            models=({"role": "encoder", "reference": settings.encoder},),
+            details={"raw_files": inputs.receipts["raw_dataset"].details["preview"]},
+        )
+
+    return materialize(context, lake, build, settings=settings.model_dump(), config=config)
+
+
+@dg.asset(
+    deps=[evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model],
+    **EVALUATION,
+    kinds={"html"},
+    code_version="1",
+)
+def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
+    dataset = registry.get(context.partition_key)
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.report import gather, page, provenance
+
+        receipts = provenance.upstream_receipts(lake.open(), inputs.receipts)
+        report = gather.gather(
+            dataset=dataset.name,
+            title=dataset.title,
+            metrics=inputs["evaluation_metrics"],
+            predictions={method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
+            windows=inputs["interaction_windows"],
+            items=inputs["items"],
+            references=inputs["reasoning_labels"],
+            facts={
+                "History length": dataset.history_length,
+                "Profile items": dataset.profile_items,
+                "Fewest ratings": dataset.min_ratings,
+            },
+            training=provenance.training_curve(inputs["lora_model"]),
+            costs=provenance.costs(receipts),
+            lineage=provenance.versions(receipts),
+        )
+        path = inputs.scratch / "report.html"
+        path.write_text(page.render(report), encoding="utf-8")
+        return Output(path=path)
+
+    return materialize(context, lake, build, settings={"title": dataset.title}, config=config)

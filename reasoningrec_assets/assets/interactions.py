@@ -1,0 +1,74 @@
+"""From raw files to leak-safe windows: cleaned interactions, their items, and the examples cut from them."""
+
+import dagster as dg
+from pydantic import Field
+
+from reasoningrec_assets.assets.materialize import StepConfig, materialize
+from reasoningrec_assets.assets.sources import raw_dataset
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.resources.lake import LakeResource
+
+INTERACTIONS = {"partitions_def": datasets, "group_name": "interactions", "owners": ["team:data"], "kinds": {"duckdb", "parquet"}}
+
+
+class CleaningConfig(StepConfig):
+    """Run config of `cleaned_interactions`."""
+
+    repeated_pairs: str = Field(
+        default="last",
+        description="Which row of a repeated (user, item) pair stays: last, first, or keep (the paper's way, which leaks).",
+    )
+
+
+@dg.asset(deps=[raw_dataset], **INTERACTIONS, code_version="1")
+def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """Ratings of the users who pass the dataset's filter, one row per user and item, in time order."""
+    dataset = registry.get(context.partition_key)
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.datasets.cleaning import clean
+        from reasoningrec_assets.datasets.sources import raw_paths
+
+        rule = config.repeated_pairs
+        cleaned = clean(
+            dataset, raw_paths(inputs["raw_dataset"], lake.open().root), repeated_pairs=rule, temp_directory=inputs.scratch
+        )
+        return Output(table=cleaned.interactions, metrics={name: float(count) for name, count in cleaned.counts.items()})
+
+    # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
+    record = dataset.model_dump(
+        include={"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed"}
+    )
+    return materialize(context, lake, build, settings={"dataset": record, "repeated_pairs": config.repeated_pairs}, config=config)
+
+
+@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="1")
+def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """Title, year, genres, brand and price of every item that a cleaned interaction names."""
+    dataset = registry.get(context.partition_key)
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.datasets.cleaning import read_items
+        from reasoningrec_assets.datasets.sources import raw_paths
+
+        found = read_items(dataset, raw_paths(inputs["raw_dataset"], lake.open().root), inputs["cleaned_interactions"])
+        return Output(table=found.table, metrics={name: float(count) for name, count in found.counts.items()})
+
+    return materialize(context, lake, build, settings={"adapter": dataset.adapter}, config=config)
+
+
+@dg.asset(deps=[cleaned_interactions], **INTERACTIONS, code_version="1")
+def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """History and target of each user's train, validation and test example; profile items that are no target."""
+    dataset = registry.get(context.partition_key)
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.datasets.windows import build as build_windows
+
+        windows, counts = build_windows(dataset, inputs["cleaned_interactions"])
+        return Output(table=windows, metrics={name: float(count) for name, count in counts.items()})
+
+    record = dataset.model_dump(include={"history_length", "profile_items", "profile_skip_last"})
+    return materialize(context, lake, build, settings={"protocol": "leave-last-out", "dataset": record}, config=config)

@@ -1,0 +1,145 @@
+"""From an asset's body to the lake and back: the one helper that every asset returns through.
+
+What belongs here: run config to settings, Dagster context to lake step, receipt to `MaterializeResult`. What doesn't:
+what any asset computes. Everything that the UI shows comes from the receipt, so the catalogue holds it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import dagster as dg
+from pydantic import Field, create_model
+
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.errors import PermanentError, PlatformError
+from reasoningrec_assets.lake.receipts import Receipt
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
+from reasoningrec_assets.resources.lake import LakeResource
+from reasoningrec_assets.settings import Section, SectionName, resolve
+
+
+class StepConfig(dg.Config):
+    """Run config that every asset takes."""
+
+    force: bool = Field(default=False, description="Make the partition again even though nothing changed.")
+
+
+def step_config(name: str, sections: Mapping[SectionName, type[Section]], **fields: Any) -> type[StepConfig]:
+    """A run config class whose sections override the profile's, field by field; a field left out keeps its value."""
+    for section, kind in sections.items():
+        overrides: dict[str, Any] = {
+            field: (info.annotation | None, Field(default=None, description=info.description))
+            for field, info in kind.model_fields.items()
+        }
+        nested = create_model(f"{name}_{section}", __base__=dg.Config, **overrides)
+        fields[section] = (nested, Field(default_factory=nested, description=f"Overrides of the profile's section {section}."))
+    return create_model(name, __base__=StepConfig, **fields)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def settings_of(kind: type[S], section: SectionName, config: StepConfig, dataset: registry.Dataset) -> S:
+    """One section's resolved settings: profile, then dataset record, then run config."""
+    overrides = getattr(config, section).model_dump() if hasattr(config, section) else {}
+    return resolve(kind, section, dataset_settings=dataset.settings, overrides=overrides)
+
+
+def materialize(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    build: Callable[[Inputs], Output],
+    *,
+    settings: Mapping[str, Any],
+    config: StepConfig,
+    external: bool = False,
+) -> dg.MaterializeResult:
+    """Run one step of the lake for the context's asset and partition, and report it.
+
+    Args:
+        context: Names the asset, its dependencies, its code version and the partition.
+        lake: Where to read and write.
+        build: Makes the output from the resolved inputs.
+        settings: Everything that decides the result, as JSON values.
+        config: The run config, for `force`.
+        external: The asset reads what no fingerprint covers, see `Step`.
+
+    Raises:
+        dg.Failure: The step failed; permanent failures stop Dagster's retries too.
+    """
+    key = context.asset_key
+    spec = context.assets_def.specs_by_key[key]
+    step = Step(
+        asset=key.to_user_string(),
+        partition=context.partition_key,
+        code_version=spec.code_version or "",
+        settings=settings,
+        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
+        run_id=context.run_id,
+        external=external,
+        force=config.force,
+    )
+    opened = lake.open()
+    try:
+        receipt, reused = run_step(opened, step, build, log=context.log.info)
+    except PlatformError as error:
+        sync_catalogue(opened, context.log.info)
+        raise dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError)) from error
+    sync_catalogue(opened, context.log.info)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(receipt.data_version or ""),
+        metadata=_metadata(opened, receipt, reused=reused, seconds_saved=receipt.seconds),
+    )
+
+
+def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
+    """Bring DuckDB up to date; a projection that fails is reported and never fails the step that it describes."""
+    import duckdb
+
+    from reasoningrec_assets.catalog.projection import sync
+
+    try:
+        sync(lake.root, log=log)
+    except (duckdb.Error, OSError, PlatformError) as error:  # the receipt stands, and the next sync catches up
+        log(f"the catalogue was not brought up to date: {type(error).__name__}: {error}")
+
+
+def _metadata(lake: Lake, receipt: Receipt, *, reused: bool, seconds_saved: float) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "path": dg.MetadataValue.path(str(lake.path_of(receipt))),
+        "bytes": receipt.bytes or 0,
+        "reused": reused,
+        "seconds": 0.0 if reused else receipt.seconds,
+        **receipt.metrics,
+        **{name: dg.MetadataValue.md(text) for name, text in receipt.details.items()},
+    }
+    if reused:
+        metadata["seconds_saved"] = seconds_saved
+    if receipt.row_count is not None:
+        metadata["dagster/row_count"] = receipt.row_count
+    if receipt.columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    c["name"], c["type"], c["description"], constraints=dg.TableColumnConstraints(nullable=c["nullable"])
+                )
+                for c in receipt.columns
+            ]
+        )
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
+            {
+                name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
+                for name, deps in receipt.column_lineage.items()
+            }
+        )
+    if receipt.upstream:
+        lines = ["| upstream | data version | receipt |", "| --- | --- | --- |"]
+        lines += [f"| {edge.asset} | `{edge.data_version[:12]}` | {edge.sequence} |" for edge in receipt.upstream]
+        metadata["upstream"] = dg.MetadataValue.md("\n".join(lines))
+    if receipt.models:
+        metadata["models"] = dg.MetadataValue.json(list(receipt.models))
+    if receipt.kind == "page":
+        metadata["report"] = dg.MetadataValue.url(lake.path_of(receipt).as_uri())
+    return metadata

@@ -1,0 +1,30 @@
+"""Where data enters: the raw files of a dataset, found or fetched, and recorded by name, size and hash."""
+
+import dagster as dg
+
+from reasoningrec_assets.assets.materialize import StepConfig, materialize
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.resources.lake import LakeResource
+
+
+@dg.asset(partitions_def=datasets, group_name="sources", owners=["team:data"], kinds={"file"}, code_version="1")
+def raw_dataset(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """The dataset's raw files: the user's own in data/raw, else the official source, else a package that holds them."""
+    dataset = registry.get(context.partition_key)
+
+    def build(_: Inputs) -> Output:
+        from reasoningrec_assets.datasets.sources import obtain, raw_dataset_table
+
+        root = lake.open().root
+        files = obtain(dataset, root, context.log.info)
+        size = sum(file.bytes for file in files)
+        return Output(
+            table=raw_dataset_table(dataset, files, root), metrics={"raw_files": float(len(files)), "raw_bytes": float(size)}
+        )
+
+    # the user may change a file at any time: it is hashed on every run, and committed only when it is another one
+    return materialize(
+        context, lake, build, settings={"sources": [s.model_dump() for s in dataset.sources]}, config=config, external=True
+    )

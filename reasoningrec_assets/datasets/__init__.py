@@ -1,0 +1,1 @@
+"""Raw interactions in, leak-safe windows out: registry, sources, adapters, cleaning, windows and sampling."""

@@ -1,0 +1,83 @@
+"""Amazon Review 2018: the headerless ratings CSV and the metadata as JSON lines.
+
+What belongs here: reading, and refusing titles and prices that are dumps of a page. What doesn't: reviews, which only
+item descriptions need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reasoningrec_assets.datasets.adapters.delimited import Layout
+from reasoningrec_assets.datasets.adapters.delimited import load_ratings as load_delimited_ratings
+from reasoningrec_assets.datasets.sql import exact_path, literal
+from reasoningrec_assets.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import duckdb
+
+_RATINGS = Layout("the ratings CSV", ("item_id", "user_id", "rating", "timestamp"), ",")
+
+# The longest honest titles have a few hundred characters, dumps of page scripts up to 423,494.
+_LONGEST_TITLE = 500
+_PAGE_DUMP = r"(?i)</?(script|style|div|span|a)\b|function\s*\(|\bvar\s+\w+\s*="
+_PRICE = r"\$[0-9][0-9,.]*( ?- ?\$[0-9][0-9,.]*)?"
+# `&amp;` comes last, or "&amp;lt;" would be unescaped twice.
+_ENTITIES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&apos;": "'", "&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
+
+
+def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+    """Create ``events`` (row, user_id, item_id, rating, timestamp) from the file with the role ``ratings``.
+
+    Raises:
+        PermanentError: A line is not item, user, rating from 1 to 5, timestamp; the message names the line.
+    """
+    load_delimited_ratings(connection, files["ratings"], _RATINGS, lowest=1, highest=5)
+
+
+def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+    """Create ``raw_items`` (row, item_id, title, brand, price, genres, year) from the file with the role ``metadata``.
+
+    A title that is empty or a page dump becomes null, as does a price that is not an amount.
+
+    Raises:
+        PermanentError: A line is not a JSON object; the message repeats DuckDB's, which names the line.
+    """
+    import duckdb
+
+    path = files["metadata"]
+    reader = (
+        f"read_json({literal(exact_path(path))}, format='newline_delimited',"
+        " columns={'asin': 'VARCHAR', 'title': 'VARCHAR', 'brand': 'VARCHAR', 'price': 'VARCHAR'})"
+    )
+    try:
+        connection.execute(
+            f"""
+            CREATE TABLE raw_items AS
+            WITH lines AS (SELECT row_number() OVER () AS row, * FROM {reader})
+            SELECT
+                row, asin AS item_id,
+                CASE WHEN length(title) <= {_LONGEST_TITLE} AND NOT regexp_matches(title, {literal(_PAGE_DUMP)}) THEN {_text("title")} END AS title,
+                {_text("brand")} AS brand,
+                CASE WHEN regexp_full_match(trim(price), {literal(_PRICE)}) THEN trim(price) END AS price,
+                []::VARCHAR[] AS genres, NULL::BIGINT AS year
+            FROM lines WHERE asin IS NOT NULL
+            """
+        )
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        problem = str(error).split("\n", maxsplit=1)[0]
+        remedy = "Correct or remove that line, or get the file again from its source"
+        raise PermanentError("read the metadata", where=str(path), problem=problem, remedy=remedy) from error
+
+
+def _text(column: str) -> str:
+    """SQL for a text without HTML entities and outer blanks, null where nothing is left."""
+    expression = column
+    for entity, character in _ENTITIES.items():
+        expression = f"replace({expression}, {literal(entity)}, {literal(character)})"
+    return f"nullif(trim({expression}), '')"

@@ -1,0 +1,105 @@
+"""Safe unpacking and integrity of raw files: zip members, gzip streams, hashes.
+
+What doesn't belong here: where files come from, and what their lines mean.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from reasoningrec_assets.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Eight times the largest raw file known (ml-32m's ratings.csv, 0.9 GB): a bomb stops here, no real file does.
+MAX_MEMBER_BYTES = 8 * 2**30
+_CHUNK = 1 << 20
+
+
+def check_checksum(path: Path, checksum: str | None, *, origin: str, remedy: str) -> None:
+    """Compare a downloaded file with the ``algorithm:hex`` that its source declares.
+
+    Raises:
+        PermanentError: They differ.
+    """
+    if checksum is None:
+        return
+    algorithm, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != expected:
+        problem = f"its {algorithm} checksum is {found}, {expected} was expected"
+        raise PermanentError("download the raw files", where=f"{path.name} from {origin}", problem=problem, remedy=remedy)
+
+
+def check_intact(path: Path, *, remedy: str) -> None:
+    """Make sure that a raw file holds something and, where it is compressed, that it ends where it should.
+
+    Raises:
+        PermanentError: The file is empty, or its gzip stream is truncated or damaged.
+    """
+
+    def fail(problem: str) -> PermanentError:
+        return PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
+
+    if path.stat().st_size == 0:
+        raise fail("the file is empty")
+    if path.suffix != ".gz":
+        return
+    try:
+        with gzip.open(path) as file:
+            filled = bool(file.read(1))
+            while file.read(_CHUNK):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise fail(f"the gzip archive is truncated or damaged ({error})") from error
+    if not filled:
+        raise fail("the file is empty")
+
+
+def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], target: Path, *, remedy: str) -> dict[str, Path]:
+    """Unpack the chosen members, and nothing else, as plain files directly in ``target``.
+
+    Args:
+        archive: A zip file or wheel.
+        choose: Gets the names of all members, returns role -> member.
+        target: An existing folder; each file keeps its own name but not its folders, so no path leads out of it.
+        remedy: What the user can do about a bad archive.
+
+    Returns:
+        role -> unpacked file.
+
+    Raises:
+        PermanentError: The archive is truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
+    """
+
+    def fail(problem: str) -> PermanentError:
+        return PermanentError("unpack the archive", where=str(archive), problem=problem, remedy=remedy)
+
+    unpacked: dict[str, Path] = {}
+    try:
+        with zipfile.ZipFile(archive) as file:
+            for role, name in choose(file.namelist()).items():
+                info = file.getinfo(name)
+                inside = PurePosixPath(name.replace("\\", "/"))
+                if inside.is_absolute() or ".." in inside.parts:
+                    raise fail(f"the path of member {name!r} leads out of the archive")
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise fail(f"member {name!r} is a symbolic link")
+                if info.file_size > MAX_MEMBER_BYTES:
+                    raise fail(f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {MAX_MEMBER_BYTES}")
+                unpacked[role] = target / inside.name
+                # zipfile stops at the size that the directory declares, and compares the CRC at the end.
+                with file.open(info) as source, unpacked[role].open("wb") as sink:
+                    while chunk := source.read(_CHUNK):
+                        sink.write(chunk)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise fail(f"the archive is truncated or damaged ({error})") from error
+    return unpacked

@@ -1,0 +1,31 @@
+"""The two kinds of failure that a user can act on.
+
+What belongs here: the exception classes that every package raises. What doesn't: anything that catches them. The
+split decides retries: a permanent failure stops every retry mechanism, a transient one may be tried again.
+"""
+
+
+class PlatformError(Exception):
+    """A failure that says what was attempted, where, what went wrong and what to do next.
+
+    Args:
+        attempted: The action in the infinitive, for example ``read the ratings``.
+        where: The file, line, setting or partition concerned.
+        problem: What was found there.
+        remedy: What the user can do now, as a sentence without its full stop.
+    """
+
+    def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:
+        self.attempted = attempted
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"Could not {attempted} ({where}): {problem}. {remedy}.")
+
+
+class PermanentError(PlatformError):
+    """Trying again without a change gives the same failure: bad data, a bad setting, a missing file."""
+
+
+class TransientError(PlatformError):
+    """The same attempt may succeed later: a network that dropped, a server that is busy, a device that is taken."""

@@ -1,0 +1,168 @@
+"""The few file operations that the lake's guarantees rest on.
+
+What belongs here: hashing, durable renames, create-exclusive writes, kernel locks and scratch folders. What doesn't:
+any knowledge of tables or receipts. Locks are `flock`s, so that the kernel frees them when a process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from reasoningrec_assets.errors import PermanentError
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text, and so equal hashes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Make a finished file or folder appear at its final path in one atomic, durable step.
+
+    A folder that is there already is kept: paths carry a content hash, so it holds the same bytes, unless it was
+    damaged, in which case the caller has removed it first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        for path in source.rglob("*"):
+            if path.is_file():
+                _sync_file(path)
+        if not target.exists():
+            source.rename(target)
+    else:
+        _sync_file(source)
+        source.replace(target)
+    _sync_folder(target.parent)
+
+
+def create_exclusive(path: Path, content: str) -> bool:
+    """Write a file that must not exist yet; no reader ever sees it half-written.
+
+    Returns:
+        False where the path was taken, in which case nothing was changed. This is the local form of a conditional
+        PUT, and the one place where concurrent writers are put into an order.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        _sync_file(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Generator[None]:
+    """Hold a lock file for the length of the block, waiting for its holder to finish or die.
+
+    Args:
+        path: The lock file; made where it is missing, never removed, since removing a locked path is a race.
+        on_wait: Called once if somebody else holds the lock, to say so.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def try_exclusive(path: Path) -> Generator[bool]:
+    """Like `exclusive`, but yields False at once where somebody else holds the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Generator[Path]:
+    """A private folder for unfinished files, removed at the end of the block.
+
+    The folder of a process that was killed stays behind with its lock free: the next caller removes it. The check
+    is on the lock, not on a process id, which another process may carry by then.
+    """
+    folder = parent / uuid.uuid4().hex
+    lock = parent / f"{folder.name}.lock"
+    with contextlib.ExitStack() as held:
+        # between making a lock file and locking it, a sweep would take it for a dead one: one at a time
+        with exclusive(parent / ".sweep"):
+            _sweep(parent)
+            held.enter_context(exclusive(lock))
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _sweep(parent: Path) -> None:
+    for lock in parent.glob("*.lock"):
+        with try_exclusive(lock) as free:
+            if free:
+                shutil.rmtree(parent / lock.stem, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(attempted: str, where: Path) -> Generator[None]:
+    """Turn a full or read-only disk into an error that says which folder it is and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {28, 30, 122}:  # ENOSPC, EROFS, EDQUOT
+            raise
+        raise PermanentError(
+            attempted,
+            where=str(where),
+            problem=os.strerror(error.errno),
+            remedy="Free space there or set REASONINGREC_DATA to another disk, then run again; nothing half-written was kept",
+        ) from error

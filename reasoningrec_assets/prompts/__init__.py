@@ -1,0 +1,1 @@
+"""Prompts: the only place that knows how a question looks, for the teacher and for the student."""

@@ -1,0 +1,63 @@
+"""The wording of every question, as data.
+
+What belongs here: template texts and their hashes. What doesn't: how rows become the values that fill them (`render`)
+and how a model's chat format wraps them (`chat`). A template's hash is part of every cache key that it leads to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Template:
+    """A named text with ``{fields}``."""
+
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the wording."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def fill(self, **values: object) -> str:
+        """The text with its fields filled in; braces inside the values stay as they are."""
+        return self.text.format(**values)
+
+
+ITEM_DESCRIPTION = Template(
+    "item_description",
+    "Describe the following {kind} in one sentence of at most {words} words. Name what people tend to like about it and what "
+    "they may dislike. Write only the sentence.\n\n{item}",
+)
+
+USER_PROFILE = Template(
+    "user_profile",
+    "Below are {kind}s that one user has rated, oldest first. Write a profile of this user's taste in at most {words} words: "
+    "what they like and what they dislike. Use nothing that the list does not say. Write only the profile.\n\n{history}",
+)
+
+REASONING = Template(
+    "reasoning",
+    "{profile}These are {kind}s that the user has rated, oldest first.\n{history}\n\nThe next {kind} is:\n{target}\n\n"
+    "It is known that the user {verdict} it. First sum up the user's taste, then explain why the user {verdict} this {kind}. "
+    "Write at most {words} words for each of the two, in plain sentences, without a list.",
+)
+
+STUDENT_INSTRUCTION = Template(
+    "student_instruction",
+    'Decide from the user\'s ratings whether the user will like the target {kind}. Answer with "Prediction: Yes" or '
+    '"Prediction: No" on the first line, and give the reason on the second line.',
+)
+
+STUDENT_INPUT = Template("student_input", "{profile}" + "Rated {kind}s, oldest first:\n{history}\n\nTarget {kind}:\n{target}")
+
+STUDENT_OUTPUT = Template("student_output", "Prediction: {answer}\n{reasoning}")
+
+ANSWERS = {True: "Yes", False: "No"}
+"""The label words of the student's answer, by label."""
+
+STUDENT = (STUDENT_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT)
+"""What the student's rows are made of."""

@@ -1,0 +1,121 @@
+"""Where the marks of a plot go; the template draws them as inline SVG.
+
+What belongs here: coordinates, as percentages of the plot's width or pixels of its height. What doesn't: numbers that
+the page doesn't also print. Widths are percentages so that the text keeps its size on a phone, where a scaled drawing would not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reasoningrec_assets.report.gather import Epoch, Method
+
+ROW_HEIGHT = 50
+CURVE_HEIGHT = 150
+# Room for the round ends and the axis labels, in percent of the width.
+_MARGIN = 4.0
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A labelled place on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A method's interval: centre and ends in percent, top of its row in pixels."""
+
+    method: Method
+    top: int
+    at: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class IntervalPlot:
+    """All methods that have an AUC on one axis."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    chance: float
+    height: int
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """One series over epochs: points as (percent, pixels, label), lines between neighbours."""
+
+    name: str
+    points: tuple[tuple[float, float, str], ...]
+    best: str
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
+    """Lay the AUC intervals out in the order given; None where no method has an AUC.
+
+    The axis holds every interval and 0.5, in whole tenths.
+    """
+    drawn = [(method, method.auc) for method in methods if method.auc is not None]
+    if not drawn:
+        return None
+    lows = [auc if method.low is None else method.low for method, auc in drawn]
+    highs = [auc if method.high is None else method.high for method, auc in drawn]
+    # The 1e-9 keeps 0.7 * 10 = 7.000000000000001 from opening another tenth.
+    first = math.floor(min(0.5, *lows) * 10 + 1e-9)
+    last = max(math.ceil(max(0.5, *highs) * 10 - 1e-9), first + 1)
+
+    def place(value: float) -> float:
+        return round(_MARGIN + (100 - 2 * _MARGIN) * (value * 10 - first) / (last - first), 2)
+
+    return IntervalPlot(
+        bars=tuple(
+            Bar(method, index * ROW_HEIGHT, place(auc), place(low), place(high))
+            for index, ((method, auc), low, high) in enumerate(zip(drawn, lows, highs, strict=True))
+        ),
+        ticks=tuple(Tick(place(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(first, last + 1)),
+        chance=place(0.5),
+        height=len(drawn) * ROW_HEIGHT,
+    )
+
+
+def curve_plots(training: Sequence[Epoch]) -> list[CurvePlot]:
+    """One small plot a series, each on its own scale: loss and AUC share no unit, so they share no axis."""
+    plots = [
+        _curve("Training loss", [(row.epoch, row.train_loss) for row in training], lowest_is_best=True),
+        _curve("Validation AUC", [(row.epoch, row.valid_auc) for row in training], lowest_is_best=False),
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def _curve(name: str, series: Sequence[tuple[float, float | None]], *, lowest_is_best: bool) -> CurvePlot | None:
+    known = [(epoch, value) for epoch, value in series if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
+    width, height = (max(epochs) - min(epochs)) or 1.0, (max(values) - min(values)) or 1.0
+    chosen = (min if lowest_is_best else max)(known, key=lambda point: point[1])
+    return CurvePlot(
+        name=name,
+        points=tuple(
+            (
+                round(_MARGIN + (100 - 2 * _MARGIN) * (epoch - min(epochs)) / width, 2),
+                round(12 + (CURVE_HEIGHT - 24) * (1 - (value - min(values)) / height), 1),
+                f"epoch {_number(epoch)}: {_number(value)}",
+            )
+            for epoch, value in known
+        ),
+        best=f"best {_number(chosen[1])} at epoch {_number(chosen[0])}",
+    )

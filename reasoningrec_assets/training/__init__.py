@@ -1,0 +1,1 @@
+"""The student: rows to tokens, LoRA fine-tuning, and scores from one forward pass per row."""

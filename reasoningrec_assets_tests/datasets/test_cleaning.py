@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow.parquet as pq
+import pytest
+
+from reasoningrec_assets.datasets import cleaning
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, ITEMS
+
+
+def _sequence(user, items, start=0):
+    return [(user, item, 4, start + n) for n, item in enumerate(items)]
+
+
+def _run(dataset, path, **options):
+    cleaned = cleaning.clean(dataset, {"ratings": path}, **options)
+    return cleaned.interactions.read_all(), cleaned.counts
+
+
+def _ids(table):
+    return [(row["user_id"], row["item_id"]) for row in table.to_pylist()]
+
+
+def test_rows_come_in_schema_order_by_user_and_time(make_dataset, udata):
+    path = udata(
+        [
+            ("b", "1", 4, 9),
+            ("a", "4", 5, 3),
+            ("b", "2", 1, 8),
+            ("a", "3", 3, 1),
+            ("a", "2", 2, 2),
+            ("b", "3", 3, 7),
+            ("b", "4", 4, 6),
+            ("a", "1", 1, 4),
+        ]
+    )
+    table, _ = _run(make_dataset(), path)
+    assert table.schema == CLEANED_INTERACTIONS.arrow()
+    assert _ids(table) == [("a", "3"), ("a", "2"), ("a", "4"), ("a", "1"), ("b", "4"), ("b", "3"), ("b", "2"), ("b", "1")]
+    assert table["position"].to_pylist() == [0, 1, 2, 3] * 2
+    assert set(table["dataset"].to_pylist()) == {"tiny"}
+
+
+def test_ties_in_time_keep_the_order_of_the_file(make_dataset, udata):
+    items = ["9", "3", "7", "1", "5", "2"]
+    table, _ = _run(make_dataset(), udata([("u", item, 4, 100) for item in items]), threads=4)
+    assert table["item_id"].to_pylist() == items
+
+
+@pytest.mark.parametrize(
+    ("rule", "liked"),
+    [({"liked_above": 3}, [False, False, True, True]), ({"liked_above": None, "liked_at_least": 3}, [False, True, True, True])],
+)
+def test_the_like_rule_is_strict_or_not(make_dataset, udata, rule, liked):
+    table, _ = _run(make_dataset(**rule), udata([("u", str(n), rating, n) for n, rating in enumerate([2, 3, 3.5, 5])]))
+    assert table["liked"].to_pylist() == liked
+
+
+# The pair (u, x) three times; among equal times the file's order decides.
+REPEATS = [("u", "x", 1, 5), ("u", "x", 5, 9), ("u", "a", 4, 6), ("u", "x", 2, 9), ("u", "b", 4, 7), ("u", "c", 4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("last", [("a", 4), ("b", 4), ("c", 4), ("x", 2)]),
+        ("first", [("x", 1), ("a", 4), ("b", 4), ("c", 4)]),
+        ("keep", [("x", 1), ("a", 4), ("b", 4), ("c", 4), ("x", 5), ("x", 2)]),
+    ],
+)
+def test_repeated_pairs_follow_the_rule(make_dataset, udata, rule, kept):
+    table, counts = _run(make_dataset(), udata(REPEATS), repeated_pairs=rule)
+    assert [(row["item_id"], row["rating"]) for row in table.to_pylist()] == kept
+    assert counts["dropped_repeated_pair"] == len(REPEATS) - len(kept)
+
+
+def test_the_default_keeps_the_last_of_a_pair(make_dataset, udata):
+    table, _ = _run(make_dataset(), udata(REPEATS))
+    assert table["item_id"].to_pylist() == ["a", "b", "c", "x"]
+
+
+def test_every_dropped_row_is_counted_with_its_reason(make_dataset, udata):
+    rows = [
+        *_sequence("few", "abcd"),  # 4 raw rows, below 5
+        *_sequence("repeats", "aaaabc"),  # passes on raw rows, then 3 rows are left
+        *_sequence("one", "abcdde"),  # one repeat, 5 rows left
+        *_sequence("two", "abcdef"),
+        *_sequence("three", "abcdefg"),
+    ]
+    table, counts = _run(make_dataset(min_ratings=5, sample_users=2, sample_seed=7), udata(rows))
+    drawn = sorted(["one", "two", "three"], key=lambda user: hashlib.md5(f"7:{user}".encode()).hexdigest())[:2]
+    left = {"one": 5, "two": 6, "three": 7}
+    assert set(table["user_id"].to_pylist()) == set(drawn)
+    assert counts == {
+        "rows_in": 29,
+        "rows_out": sum(left[user] for user in drawn),
+        "users_in": 5,
+        "users_out": 2,
+        "items_out": len(set(table["item_id"].to_pylist())),
+        "dropped_user_below_min_ratings": 4,
+        "dropped_repeated_pair": 4,
+        "dropped_user_below_four_rows": 3,
+        "dropped_not_sampled": sum(size for user, size in left.items() if user not in drawn),
+    }
+    assert counts["rows_in"] - counts["rows_out"] == sum(value for name, value in counts.items() if name.startswith("dropped_"))
+
+
+def test_one_more_user_moves_at_most_one_place_in_the_sample(make_dataset, udata):
+    dataset = make_dataset(sample_users=10)
+    rows = [event for n in range(40) for event in _sequence(f"u{n}", "abcd")]
+    before = set(_run(dataset, udata(rows))[0]["user_id"].to_pylist())
+    after = set(_run(dataset, udata(list(reversed(_sequence("new", "abcd"))) + rows))[0]["user_id"].to_pylist())
+    other = set(_run(make_dataset(sample_users=10, sample_seed=1), udata(rows))[0]["user_id"].to_pylist())
+    assert len(before) == len(after) == 10
+    assert len(before - after) <= 1
+    assert other != before
+
+
+def test_nobody_left_names_the_setting_and_the_largest_count(make_dataset, udata):
+    with pytest.raises(PermanentError, match="min_ratings") as caught:
+        cleaning.clean(make_dataset(min_ratings=9), {"ratings": udata(_sequence("u", "abcdef") + _sequence("v", "ab"))})
+    assert "the most that any user has is 6" in str(caught.value)
+
+
+def test_only_short_sequences_is_an_error_too(make_dataset, udata):
+    with pytest.raises(PermanentError, match="the longest sequence has 3"):
+        cleaning.clean(make_dataset(), {"ratings": udata(_sequence("u", "aaaabc"))})
+
+
+def test_hostile_ids_pass_through_unchanged(make_dataset, udata):
+    users = ["'; DROP TABLE events; --", '"q"', "NULL", "ü", "007"]
+    table, counts = _run(make_dataset(), udata([event for user in users for event in _sequence(user, ["00", "0", "'", "%"])]))
+    assert set(table["user_id"].to_pylist()) == set(users)
+    assert (counts["rows_out"], counts["items_out"]) == (20, 4)
+
+
+def test_items_are_those_rated_and_an_unknown_one_is_called_by_its_id(make_dataset, udata, tmp_path):
+    dataset = make_dataset()
+    table, _ = _run(dataset, udata(_sequence("u", ["2", "9", "1", "3"])))
+    interactions = tmp_path / "in [1].parquet"
+    pq.write_table(table, interactions)
+    movies = tmp_path / "movies.dat"
+    movies.write_text("1::One (1990)::Drama\n2::Two (1991)::War|Drama\n2::Again (1992)::War\n3::::Drama\n4::Four::Drama\n")
+    items = cleaning.read_items(dataset, {"items": movies}, interactions)
+    assert items.table.schema == ITEMS.arrow()
+    assert [(row["item_id"], row["title"], row["year"], row["genres"]) for row in items.table.to_pylist()] == [
+        ("1", "One", 1990, ["Drama"]),
+        ("2", "Two", 1991, ["War", "Drama"]),
+        ("3", "3", None, ["Drama"]),
+        ("9", "9", None, []),
+    ]
+    assert items.counts == {"items": 4, "items_without_title": 2}

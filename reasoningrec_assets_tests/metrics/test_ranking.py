@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score
+
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.metrics import intervals
+from reasoningrec_assets.metrics.intervals import mean_interval
+from reasoningrec_assets.metrics.ranking import accuracy, auc, auc_interval, brier
+
+
+def sample(rows: int, seed: int, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(rows) < 0.6
+    scores = rng.normal(size=rows) + labels
+    return labels, np.round(scores) if ties else scores
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("rows", [2, 3, 50, 2_000])
+def test_auc_equals_sklearn_on_random_scores(rows: int, ties: bool) -> None:
+    for seed in range(5):
+        labels, scores = sample(rows, seed, ties=ties)
+        if labels.all() or not labels.any():
+            assert auc(labels, scores) is None
+        else:
+            assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([-1e308, -1.0, -0.0, 0.0, 5e-324, 1.0, 1.0 + 2**-52, 1e308])), min_size=1, max_size=30))
+def test_auc_equals_sklearn_on_adversarial_scores(rows: list[tuple[bool, float]]) -> None:
+    labels, scores = [label for label, _ in rows], [score for _, score in rows]
+    if len(set(labels)) == 1:
+        assert auc(labels, scores) is None
+    else:
+        assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_constant_scores_are_a_coin_flip() -> None:
+    assert auc([True, False, True, False, False], [7.0] * 5) == 0.5
+
+
+def test_two_infinite_scores_are_a_tie() -> None:
+    # By hand: inf ties with inf (1/2), beats -inf and 0; 0 loses to inf, beats -inf.
+    assert auc([True, False, False, True], [math.inf, math.inf, -math.inf, 0.0]) == (0.5 + 1 + 0 + 1) / 4
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_one_class_has_no_auc_and_no_interval(label: bool) -> None:
+    interval = auc_interval([label] * 4, [1.0, 2.0, 3.0, 4.0])
+    assert (interval.value, interval.low, interval.high) == (None, None, None)
+    assert auc([], []) is None
+
+
+def test_nan_scores_are_refused_with_method_and_count() -> None:
+    for function in (auc, accuracy, brier, auc_interval):
+        with pytest.raises(PermanentError, match=r"method student.*2 of 3 rows"):
+            function([True, False, True], [math.nan, 0.0, math.nan], method="student")
+
+
+def test_interval_brackets_the_value_and_is_a_function_of_the_seed() -> None:
+    labels, scores = sample(300, 1)
+    first, again, other = (auc_interval(labels, scores, seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+    assert first.low is not None
+    assert first.high is not None
+    assert first.low < first.value < first.high
+    assert first.value == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_interval_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores = sample(120, 2, ties=True)
+    users = np.arange(120) // 3
+    whole = auc_interval(labels, scores, groups=users, replicates=101)
+    monkeypatch.setattr(intervals, "_BLOCK_ELEMENTS", 700)
+    assert auc_interval(labels, scores, groups=users, replicates=101) == whole
+
+
+def test_blocks_bound_the_memory() -> None:
+    codes = np.arange(500_000)
+    blocks = intervals.poisson_blocks(codes, len(codes), replicates=1_000, seed=0)
+    assert next(blocks).size <= intervals._BLOCK_ELEMENTS
+
+
+def test_weighted_replicates_equal_rows_repeated_that_often() -> None:
+    labels, scores = sample(60, 5, ties=True)
+    users = np.repeat(np.arange(20), 3)
+    codes, groups = intervals.group_codes(users, 60)
+    weights = np.concatenate(list(intervals.poisson_blocks(codes, groups, 40, seed=9))).astype(int)
+    repeated = [roc_auc_score(np.repeat(labels, row), np.repeat(scores, row)) for row in weights]
+    low, high = np.quantile(repeated, [0.025, 0.975])
+    interval = auc_interval(labels, scores, groups=users, replicates=40, seed=9)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_interval_agrees_with_drawing_users_with_replacement() -> None:
+    labels, scores = sample(400, 7)
+    labels = np.repeat(labels, 2)
+    # Two almost equal rows a user: an interval over rows would be about 1.4 times too narrow.
+    scores = np.repeat(scores, 2) + np.random.default_rng(0).normal(scale=0.01, size=800)
+    users = np.repeat(np.arange(400), 2)
+    rng = np.random.default_rng(11)
+    draws = []
+    for _ in range(800):
+        picked = rng.integers(0, 400, size=400)
+        rows = np.concatenate([2 * picked, 2 * picked + 1])
+        draws.append(roc_auc_score(labels[rows], scores[rows]))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    interval = auc_interval(labels, scores, groups=users, replicates=2_000)
+    assert interval.low == pytest.approx(low, abs=0.005)
+    assert interval.high == pytest.approx(high, abs=0.005)
+    rows_only = auc_interval(labels, scores, replicates=2_000)
+    assert rows_only.high - rows_only.low < 0.8 * (interval.high - interval.low)
+
+
+def test_groups_may_be_strings_in_any_order() -> None:
+    labels, scores = sample(90, 8)
+    users = np.arange(90) // 3
+    names = [f"user {number:03d}" for number in users]
+    assert auc_interval(labels, scores, groups=names) == auc_interval(labels, scores, groups=users)
+
+
+def test_replicates_with_one_class_are_left_out_and_counted() -> None:
+    interval = auc_interval([True, False, False], [3.0, 1.0, 2.0], replicates=500)
+    # The only liked row has weight 0 in about 37 % of the replicates.
+    assert 120 < interval.left_out < 300
+    assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
+
+
+def test_accuracy_and_brier_equal_sklearn() -> None:
+    labels, scores = sample(200, 4)
+    probabilities = 1 / (1 + np.exp(-scores))
+    assert accuracy(labels, scores) == pytest.approx(accuracy_score(labels, scores > 0))
+    assert brier(labels, probabilities) == pytest.approx(brier_score_loss(labels, probabilities))
+    assert accuracy([True, False], [0.0, 0.0]) == 0.5
+    assert accuracy([], []) is None
+    assert brier([], []) is None
+
+
+def test_mean_interval_is_near_the_normal_one() -> None:
+    values = np.random.default_rng(0).normal(size=900)
+    interval = mean_interval(values, replicates=3_000)
+    half = 1.96 * values.std() / 30
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.01)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.01)
+    assert mean_interval([]).value is None
+
+
+def test_lengths_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="labels have shape"):
+        auc([True], [1.0, 2.0])
+    with pytest.raises(ValueError, match="3 groups for 2 rows"):
+        auc_interval([True, False], [1.0, 2.0], groups=[1, 2, 3])

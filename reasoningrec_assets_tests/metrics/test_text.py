@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.metrics import text
+from reasoningrec_assets.metrics.text import bertscore, deranged, shuffled_reference_floor
+
+CANDIDATES = ["the user likes slow dramas", "the user dislikes comedies because funny films", "films .", "dramas"]
+REFERENCES = ["the user likes dramas .", "funny comedies", "the user dislikes the films", "dramas"]
+
+
+def directly(candidates: list[str], references: list[str], encoder: Path, tmp_path: Path) -> list[np.ndarray]:
+    """bert_score's own function, through a link without "t5" in its name."""
+    import bert_score
+
+    link = tmp_path / "encoder"
+    assert "t5" not in str(link)
+    if not link.exists():
+        link.symlink_to(encoder)
+    # sent_encode hands this limit to the tokenizer's Rust core, which the fixture's unlimited tokenizer would overflow.
+    tokenizer = bert_score.utils.get_tokenizer(str(link))
+    model = bert_score.utils.get_model(str(link), 2)
+    tokenizer.model_max_length = 24
+    idf = dict.fromkeys(range(len(tokenizer)), 1.0)
+    idf[tokenizer.cls_token_id] = idf[tokenizer.sep_token_id] = 0.0
+    scores = bert_score.utils.bert_cos_score_idf(model, references, candidates, tokenizer, idf, device="cpu")
+    return [column.numpy() for column in scores.unbind(-1)]
+
+
+def test_equals_bert_score_called_directly(encoder: Path, tmp_path: Path) -> None:
+    ours = bertscore(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=2)
+    expected = directly(CANDIDATES, REFERENCES, encoder, tmp_path)
+    for column, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(column, reference, atol=1e-5)
+    assert ours.f1[3] == pytest.approx(1.0, abs=1e-5)
+    assert ours.precision[1] != pytest.approx(ours.recall[1], abs=1e-4)
+
+
+def test_the_layer_asked_for_is_the_layer_compared(encoder: Path) -> None:
+    first, second = (bertscore(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=layers).f1 for layers in (1, 2))
+    assert abs(first - second).max() > 1e-3
+
+
+def test_blocks_of_pairs_do_not_change_the_scores(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bertscore(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=2)
+    monkeypatch.setattr(text, "_PAIRS_PER_CALL", 3)
+    np.testing.assert_allclose(bertscore(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=2), whole, atol=1e-6)
+
+
+def test_empty_texts_score_zero_and_the_others_keep_their_place(encoder: Path) -> None:
+    candidates, references = ["", CANDIDATES[0], "  \n", CANDIDATES[1]], ["films", REFERENCES[0], "films", " "]
+    scores = bertscore(candidates, references, encoder=str(encoder), num_layers=2)
+    alone = bertscore(CANDIDATES[:1], REFERENCES[:1], encoder=str(encoder), num_layers=2)
+    assert scores.f1[[0, 2, 3]].tolist() == [0.0, 0.0, 0.0]
+    assert scores.f1[1] == pytest.approx(alone.f1[0], abs=1e-6)
+    assert alone.f1[0] > 0
+
+
+def test_only_empty_texts_load_no_encoder() -> None:
+    scores = bertscore(["", "a"], ["a", ""], encoder="no/such-encoder", num_layers=1)
+    assert [column.tolist() for column in scores] == [[0.0, 0.0]] * 3
+
+
+def test_texts_longer_than_the_encoder_are_cut_not_refused(encoder: Path) -> None:
+    long = "the user likes slow dramas " * 40
+    assert bertscore([long], [long], encoder=str(encoder), num_layers=2).f1[0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_local_folder_needs_num_layers(encoder: Path) -> None:
+    with pytest.raises(PermanentError, match="num_layers is not set"):
+        bertscore(["films"], ["films"], encoder=str(encoder))
+
+
+def test_lengths_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 candidates for 1 references"):
+        bertscore(["a", "b"], ["a"], encoder="unused")
+
+
+@pytest.mark.parametrize("rows", [2, 3, 10, 101])
+def test_derangement_is_a_seeded_permutation_without_fixed_points(rows: int) -> None:
+    for seed in range(20):
+        partner = deranged(rows, seed)
+        assert sorted(partner.tolist()) == list(range(rows))
+        assert (partner != np.arange(rows)).all()
+        assert (partner == deranged(rows, seed)).all()
+    if rows == 101:
+        assert (deranged(rows, 0) != deranged(rows, 1)).any()
+
+
+def test_a_single_row_has_no_derangement() -> None:
+    assert deranged(0, 0).tolist() == []
+    with pytest.raises(ValueError, match="one row"):
+        deranged(1, 0)
+
+
+def test_floor_pairs_each_candidate_with_another_rows_reference(encoder: Path) -> None:
+    floor = shuffled_reference_floor(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=2, seed=5)
+    shuffled = [REFERENCES[row] for row in deranged(4, 5)]
+    np.testing.assert_allclose(floor, bertscore(CANDIDATES, shuffled, encoder=str(encoder), num_layers=2), atol=1e-6)
+    own = bertscore(CANDIDATES, REFERENCES, encoder=str(encoder), num_layers=2)
+    assert floor.f1[3] < own.f1[3]
