@@ -27,7 +27,7 @@ FILE_NAME = "catalog.duckdb"
 Log = Callable[[str], None]
 
 # Receipts whose rows are held in memory together: more of them make nothing faster.
-_CHUNK = 2000
+_CHUNK = 500
 
 
 @dataclass(frozen=True)

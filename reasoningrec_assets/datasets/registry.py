@@ -132,7 +132,7 @@ _ML100K_DEMO = _ML100K.model_copy(
         "history_length": 8,
         "profile_items": 8,
         "sample_users": 100,
-        "settings": {"sampling": {"k": 32, "valid_rows": 64}, "training": {"epochs": 2}},
+        "settings": {"sampling": {"k": 32, "valid_rows": 24, "explained_rows": 12}, "training": {"epochs": 2}},
     }
 )
 

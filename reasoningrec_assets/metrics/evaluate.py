@@ -110,7 +110,7 @@ def evaluate(
         dataset: The dataset partition.
         windows: Parquet file of `interaction_windows`; its test labels are the truth.
         rows_in: Raw rows that the dataset started with.
-        dropped: Rows dropped on the way, for each reason.
+        dropped: Rows dropped on the way, for each reason, as `left_out` names them.
         references: Parquet file of `reasoning_labels`; None leaves the text metrics out.
         text: Encoder of BERTScore; None leaves the text metrics out.
         replicates: Bootstrap replicates.

@@ -29,14 +29,14 @@ class Template:
 
 ITEM_DESCRIPTION = Template(
     "item_description",
-    "Describe the following {kind} in one sentence of at most {words} words. Name what people tend to like about it and what "
-    "they may dislike. Write only the sentence.\n\n{item}",
+    "In one sentence of at most {words} words, say what people like and what they dislike about this {kind}. Write only the "
+    "sentence.\n\n{item}",
 )
 
 USER_PROFILE = Template(
     "user_profile",
-    "Below are {kind}s that one user has rated, oldest first. Write a profile of this user's taste in at most {words} words: "
-    "what they like and what they dislike. Use nothing that the list does not say. Write only the profile.\n\n{history}",
+    "Describe in at most {words} words what the user who rated these {kind}s likes and dislikes. Say nothing that the list "
+    "does not say, and write only the description.\n\n{history}",
 )
 
 REASONING = Template(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
 from reasoningrec_assets.prompts.chat import LabelTokens
 from reasoningrec_assets.training.encode import batches_by_tokens, padded
 
@@ -26,7 +27,7 @@ def label_log_odds(
 ) -> list[float]:
     """Log-odds of Yes against No for every prompt, in order.
 
-    The softmax over the vocabulary cancels in the difference of two log-probabilities, so only the two label rows of
+    What all prompts begin with is computed once. The softmax over the vocabulary cancels in the difference of two log-probabilities, so only the two label rows of
     the output matrix are computed, at one position per row.
 
     Args:
@@ -41,7 +42,9 @@ def label_log_odds(
     import torch
 
     decoder, head = model.get_decoder(), model.get_output_embeddings()
-    rows = [[*prompt, *labels.prefix] for prompt in prompts]
+    whole = [[*prompt, *labels.prefix] for prompt in prompts]
+    shared = PrefixCache(model, common_prefix(whole), device)
+    rows = [row[shared.length :] for row in whole]
     weight = head.weight[[labels.yes, labels.no]].float()
     scores = [0.0] * len(rows)
     started = said = time.monotonic()
@@ -49,7 +52,11 @@ def label_log_odds(
     with torch.inference_mode():
         for batch in batches_by_tokens([len(row) for row in rows], tokens_per_batch):
             ids, mask = padded([rows[index] for index in batch], pad, device)
-            hidden = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            cache = shared.for_batch(len(batch))
+            attended = torch.nn.functional.pad(mask, (shared.length, 0), value=1)
+            hidden = decoder(
+                input_ids=ids, attention_mask=attended, past_key_values=cache, use_cache=cache is not None
+            ).last_hidden_state
             last = hidden[torch.arange(len(batch), device=device), mask.sum(1) - 1].float()
             logits = last @ weight.T
             for index, score in zip(batch, (logits[:, 0] - logits[:, 1]).tolist(), strict=True):

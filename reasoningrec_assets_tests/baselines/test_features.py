@@ -82,7 +82,9 @@ def test_held_out_labels_of_the_windows_change_only_the_label_column(data: Data,
         if row["split"] == split:
             row["label"] = not row["label"]
     after = computed(data)
-    assert [[row[name] for name in FEATURES] for row in after.values()] == [[row[name] for name in FEATURES] for row in before.values()]
+    assert [[row[name] for name in FEATURES] for row in after.values()] == [
+        [row[name] for name in FEATURES] for row in before.values()
+    ]
     assert {key for key in after if after[key]["label"] != before[key]["label"]} == {key for key in after if key[0] == split}
 
 
@@ -98,7 +100,9 @@ def test_a_training_event_does_reach_its_item(data: Data) -> None:
 
 
 def test_a_user_without_windows_counts_with_every_event(data: Data) -> None:
-    data.interactions += [data.interactions[0] | {"user_id": "alone", "item_id": "i3", "liked": True, "position": place} for place in (0, 1)]
+    data.interactions += [
+        data.interactions[0] | {"user_id": "alone", "item_id": "i3", "liked": True, "position": place} for place in (0, 1)
+    ]
     assert {key: row["item_popularity"] for key, row in computed(data).items()} == pytest.approx(
         {key: row["item_popularity"] for key, row in oracle(data).items()}
     )

@@ -35,8 +35,16 @@ class Lake:
     def windows(self, labels: Sequence[bool] = LABELS) -> Path:
         lists = ("history_item_ids", "history_liked", "profile_item_ids", "profile_liked")
         rows = [
-            {"dataset": "d", "split": split, "user_id": f"u{user}", "target_item_id": f"i{user}", "target_rating": 5.0, "label": label, "target_time": 0}
-            | dict.fromkeys(lists, [])
+            {
+                "dataset": "d",
+                "split": split,
+                "user_id": f"u{user}",
+                "target_item_id": f"i{user}",
+                "target_rating": 5.0,
+                "label": label,
+                "target_time": 0,
+            }
+            | {name: [] for name in lists}
             for split, sign in (("test", True), ("valid", False))
             for user, label in enumerate(label == sign for label in labels)
         ]
@@ -71,7 +79,14 @@ class Lake:
 
     def references(self, texts: dict[int, str]) -> Path:
         rows = [
-            {"dataset": "d", "split": "test", "user_id": f"u{user}", "target_item_id": f"i{user}", "label": LABELS[user], "text": text}
+            {
+                "dataset": "d",
+                "split": "test",
+                "user_id": f"u{user}",
+                "target_item_id": f"i{user}",
+                "label": LABELS[user],
+                "text": text,
+            }
             | {"teacher_mode": "conditioned", "status": "ok"}
             for user, text in texts.items()
         ]
@@ -115,7 +130,9 @@ def test_missing_rows_lower_coverage_and_the_rest_is_computed_on_the_covered_row
     paths = {"student": lake.predictions(users=[0, 1, 2, 4]), "like_rate": lake.predictions("like_rate")}
     found = run(paths, lake.windows())
     kept = [0, 1, 2, 4]
-    assert found["student", "auc"]["value"] == pytest.approx(roc_auc_score([LABELS[row] for row in kept], [SCORES[row] for row in kept]))
+    assert found["student", "auc"]["value"] == pytest.approx(
+        roc_auc_score([LABELS[row] for row in kept], [SCORES[row] for row in kept])
+    )
     assert found["student", "auc"]["n"] == 4
     assert found["student", "coverage"]["value"] == pytest.approx(4 / 6)
     assert found["student", "missing_rows"]["value"] == 2
@@ -179,7 +196,7 @@ def test_text_metrics_use_the_rows_that_have_both_texts(lake: Lake, encoder: Pat
 
 
 def test_two_explaining_methods_keep_their_own_scores(lake: Lake, encoder: Path) -> None:
-    references = {row: "the user likes dramas" for row in range(6)}
+    references = dict.fromkeys(range(6), "the user likes dramas")
     good = lake.predictions("good", explanations=["the user likes dramas"] * 6)
     bad = lake.predictions("bad", explanations=["funny", *[None] * 5])
     settings = TextSettings(str(encoder), num_layers=2)

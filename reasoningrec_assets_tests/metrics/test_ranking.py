@@ -32,8 +32,16 @@ def test_auc_equals_sklearn_on_random_scores(rows: int, ties: bool) -> None:
             assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
+# sklearn itself overflows where it subtracts 1e308 from -1e308; its result stays right.
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:numpy|sklearn")
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from([-1e308, -1.0, -0.0, 0.0, 5e-324, 1.0, 1.0 + 2**-52, 1e308])), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([-1e308, -1.0, -0.0, 0.0, 5e-324, 1.0, 1.0 + 2**-52, 1e308])),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_auc_equals_sklearn_on_adversarial_scores(rows: list[tuple[bool, float]]) -> None:
     labels, scores = [label for label, _ in rows], [score for _, score in rows]
     if len(set(labels)) == 1:
@@ -108,15 +116,16 @@ def test_interval_agrees_with_drawing_users_with_replacement() -> None:
     users = np.repeat(np.arange(400), 2)
     rng = np.random.default_rng(11)
     draws = []
-    for _ in range(800):
+    for _ in range(3_000):
         picked = rng.integers(0, 400, size=400)
         rows = np.concatenate([2 * picked, 2 * picked + 1])
-        draws.append(roc_auc_score(labels[rows], scores[rows]))
+        # Every pair compared, which at 800 rows is faster than sklearn; there are no ties.
+        draws.append((scores[rows][labels[rows]][:, None] > scores[rows][~labels[rows]]).mean())
     low, high = np.quantile(draws, [0.025, 0.975])
-    interval = auc_interval(labels, scores, groups=users, replicates=2_000)
-    assert interval.low == pytest.approx(low, abs=0.005)
-    assert interval.high == pytest.approx(high, abs=0.005)
-    rows_only = auc_interval(labels, scores, replicates=2_000)
+    interval = auc_interval(labels, scores, groups=users, replicates=3_000)
+    assert interval.low == pytest.approx(low, abs=0.006)
+    assert interval.high == pytest.approx(high, abs=0.006)
+    rows_only = auc_interval(labels, scores, replicates=3_000)
     assert rows_only.high - rows_only.low < 0.8 * (interval.high - interval.low)
 
 

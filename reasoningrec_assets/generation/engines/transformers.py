@@ -16,6 +16,7 @@ from reasoningrec_assets import compute
 from reasoningrec_assets.generation.requests import Answer, Request, Sampling
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
+from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
 from reasoningrec_assets.prompts.chat import Chat
 
 
@@ -34,7 +35,7 @@ class TransformersEngine:
         self.device = device
 
     def generate(self, batch: Sequence[tuple[str, Request]], sampling: Sampling) -> list[Answer]:
-        """Answer one batch; rows are padded on the left to the longest of it."""
+        """Answer one batch: what all its prompts begin with is computed once, the rest is padded on the left to the longest."""
         import torch
 
         started = time.monotonic()
@@ -42,10 +43,16 @@ class TransformersEngine:
             self.chat.prompt(request.message) + (self.chat.prefill(request.prefill) if request.prefill else [])
             for _, request in batch
         ]
-        width = max(map(len, prompts))
+        prefix = common_prefix(prompts)
+        shared = PrefixCache(self.model, prefix, self.device)
+        rests = [prompt[len(prefix) :] for prompt in prompts]
+        width = max(map(len, rests))
         pad = self.chat.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=self.device)
+        # the padding stands between the shared prefix and the rest; positions are counted over the mask, so it takes none
+        ids = torch.tensor([prefix + [pad] * (width - len(rest)) + rest for rest in rests], device=self.device)
+        mask = torch.tensor(
+            [[1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest) for rest in rests], device=self.device
+        )
         warm = sampling.temperature > 0
         if warm:  # one seed per batch, drawn from what is in it: the same batch draws the same answers
             torch.manual_seed(int(sha256_json([sampling.seed, [key for key, _ in batch]])[:15], 16))
@@ -53,6 +60,7 @@ class TransformersEngine:
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
+                past_key_values=shared.for_batch(len(batch)),
                 max_new_tokens=sampling.max_new_tokens,
                 do_sample=warm,
                 temperature=sampling.temperature if warm else None,
@@ -64,7 +72,7 @@ class TransformersEngine:
         seconds = (time.monotonic() - started) / len(batch)
         end = self.chat.tokenizer.eos_token_id
         answers: list[Answer] = []
-        for (key, _), prompt, row in zip(batch, prompts, output[:, width:].tolist(), strict=True):
+        for (key, _), prompt, row in zip(batch, prompts, output[:, len(prefix) + width :].tolist(), strict=True):
             stopped = end in row
             new = row[: row.index(end)] if stopped else row
             answers.append(

@@ -1,0 +1,109 @@
+"""The Parquet files of one small evaluation, with hostile titles and texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasoningrec_assets.lake.schemas import (
+    EVALUATION_METRICS,
+    INTERACTION_WINDOWS,
+    ITEMS,
+    PREDICTIONS,
+    REASONING_LABELS,
+    TableSchema,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = '<script>alert("x")</script>\'"><img src=http://evil.example/x onerror=alert(1)>'
+
+
+@pytest.fixture
+def hostile() -> str:
+    """What a raw title may be."""
+    return HOSTILE
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    """Arguments of gather(): 40 users, of whom u39 and u38 are explained by the student."""
+
+    def write(name: str, table: TableSchema, rows: list[dict[str, Any]]) -> Path:
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist([{"dataset": "d"} | row for row in rows], schema=table.arrow()), path)
+        return path
+
+    users = [f"u{number:02d}" for number in range(40)]
+    target = {"split": "test", "target_item_id": "i1"}
+    history = {"history_item_ids": ["i2", "i3"], "history_liked": [True, False], "profile_item_ids": [], "profile_liked": []}
+    rows = [target | history | {"user_id": user, "target_rating": 5.0, "label": True, "target_time": 0} for user in users]
+    items = [
+        {"item_id": "i1", "title": HOSTILE, "genres": [], "year": 1999},
+        {"item_id": "i2", "title": "long " * 1_000, "genres": []},
+    ]
+    written = {"u38": HOSTILE, "u39": "The user likes it."}
+
+    def answers(method: str, score: float, texts: dict[str, str]) -> Path:
+        return write(
+            method,
+            PREDICTIONS,
+            [
+                target
+                | {
+                    "method": method,
+                    "user_id": user,
+                    "label": True,
+                    "score": score,
+                    "probability": 0.25,
+                    "explanation": texts.get(user),
+                }
+                for user in users
+            ],
+        )
+
+    def metric(
+        method: str, name: str, value: float | None, low: float | None = None, high: float | None = None, n: int = 40
+    ) -> dict[str, Any]:
+        return {"method": method, "metric": name, "value": value, "low": low, "high": high, "n": n}
+
+    metrics = [
+        metric("population", "rows_in", 1_000),
+        metric("population", "dropped_repeated_pair", 17),
+        metric("population", "test_rows", 40),
+        metric("population", "liked_share", 0.6),
+        metric("like_rate", "auc", 0.75, 0.66, 0.84),
+        metric("student", "auc", 0.81, 0.7, 0.9, n=38),
+        metric("student", "coverage", 0.95),
+        metric("student", "missing_rows", 2),
+        metric("student", "explained_rows", 2),
+        metric("student", "bertscore_f1", 0.71, 0.7, 0.72, n=2),
+        metric("student", "bertscore_f1_shuffled_floor", 0.69, n=2),
+        metric("constant", "auc", None),
+    ]
+    return {
+        "dataset": "d",
+        "title": "Toy films",
+        "metrics": write("metrics", EVALUATION_METRICS, metrics),
+        "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
+        "windows": write("windows", INTERACTION_WINDOWS, [*rows, rows[0] | {"split": "valid"}]),
+        "items": write("items", ITEMS, items),
+        "references": write(
+            "references",
+            REASONING_LABELS,
+            [
+                target
+                | {
+                    "user_id": "u39",
+                    "label": True,
+                    "text": "Because <b>films</b>.",
+                    "teacher_mode": "conditioned",
+                    "status": "ok",
+                }
+            ],
+        ),
+    }

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from reasoningrec_assets.report.gather import Cost, Epoch, Method, Report, Version, gather
+from reasoningrec_assets.report.page import render, verdicts
+from reasoningrec_assets.report.plots import curve_plots, interval_plot
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags and attributes as a browser sees them, and whether they are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += re.sub(r"\s+", " ", data)
+
+
+def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> Method:
+    bounds = (None, None) if auc is None else (auc - half, auc + half)
+    return Method(name, **({"floor": False, "rows": 800, "auc": auc, "low": bounds[0], "high": bounds[1]} | more))
+
+
+def report(*methods: Method, **more: Any) -> Report:
+    values: dict[str, Any] = {
+        "dataset": "d",
+        "title": "T",
+        "facts": (),
+        "test_rows": 800,
+        "liked_share": 0.5,
+        "rows_in": 9,
+        "dropped": (),
+    }
+    return Report(methods=methods, **(values | more))
+
+
+FLOOR = method("like_rate", 0.75, floor=True)
+
+
+@pytest.fixture
+def full(files: dict[str, Any], hostile: str) -> Report:
+    return gather(
+        **files | {"title": f"Films {hostile}"},
+        facts={hostile: hostile},
+        training=[Epoch(1, 2.0, 0.5), Epoch(2, 1.0, None), Epoch(3, 0.5, 0.7)],
+        costs=[Cost(hostile, 7_384.0, 12_345, 67), Cost("lora_model", 3.25)],
+        lineage=[Version("predictions", hostile)],
+    )
+
+
+def test_planted_markup_is_text_everywhere(full: Report, hostile: str) -> None:
+    hostile_names = [dataclasses.replace(entry, name=hostile) for entry in full.methods]
+    page = Page(render(dataclasses.replace(full, methods=tuple(hostile_names), dataset=hostile, dropped=((hostile, 3),))))
+    assert not [tag for tag, _ in page.tags if tag in {"script", "img", "iframe", "object"}]
+    assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+    # Title, facts, methods, users' targets, an explanation, a cost, a version: all are there, as text.
+    assert page.text.count('<script>alert("x")</script>') > 12
+    assert "Because <b>films</b>." in page.text
+
+
+def test_the_page_requests_nothing(full: Report) -> None:
+    html = render(full)
+    page = Page(html)
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+            assert (attrs.get(name) or "data:").startswith("data:"), (tag, attrs)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert any("default-src 'none'" in (attrs.get("content") or "") for _, attrs in page.tags)
+
+
+def test_every_section_is_there_with_its_numbers(full: Report) -> None:
+    text = Page(render(full)).text
+    for expected in (
+        "0.810 0.700–0.900",
+        "95.0 %",
+        "0.710 0.700–0.720",
+        "Left out: repeated pair17",
+        "Training loss · best 0.5 at epoch 3",
+        "Validation AUC · best 0.7 at epoch 3",
+        "2 h 3 min",
+        "12,345",
+        "3.2 s",
+        "User u39",
+        "25.0 % No, wrong",
+        "25.0 % Yes, right",
+        "Teacher, which was told the truth",
+        "like_rate floor",
+    ):
+        assert expected in text, expected
+
+
+def test_liked_and_disliked_differ_in_words_not_only_in_colour(full: Report) -> None:
+    history = re.findall(r'<ol class="history">(.*?)</ol>', render(full), flags=re.DOTALL)[0]
+    assert re.findall(r">([+−] \w+)<", history) == ["+ liked", "− disliked"]
+
+
+def test_a_report_of_nothing_still_renders() -> None:
+    text = Page(render(report(test_rows=0, liked_share=None))).text
+    assert "No method was evaluated." in text
+    assert "Training of the student" not in text
+    assert "What it cost" not in text
+
+
+def test_floors_are_squares_and_models_are_circles(full: Report) -> None:
+    figure = render(full).split("</figure>")[0]
+    assert figure.count("<circle") == 1
+    assert figure.count('<rect x="-6"') == 1
+    assert figure.count('class="mark floor"') == 1
+
+
+def test_plot_places_values_in_order_and_inside_the_axis() -> None:
+    plot = interval_plot([method("a", 0.9, 0.1), method("b", 0.62), method("c", 0.4, 0.0), method("d", None)])
+    assert plot is not None
+    assert [tick.label for tick in plot.ticks] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
+    scale = {tick.label: tick.at for tick in plot.ticks}
+    assert [bar.method.name for bar in plot.bars] == ["a", "b", "c"]
+    first, second, third = plot.bars
+    assert (first.low, first.at, first.high) == pytest.approx((scale["0.8"], scale["0.9"], scale["1.0"]), abs=0.02)
+    assert second.at == pytest.approx(scale["0.6"] + 0.2 * (scale["0.7"] - scale["0.6"]), abs=0.02)
+    assert third.low == third.high == scale["0.4"]
+    assert plot.chance == scale["0.5"]
+    assert interval_plot([method("d", None)]) is None
+
+
+def test_curves_leave_out_what_was_not_measured() -> None:
+    loss, auc = curve_plots([Epoch(1, 2.0, None), Epoch(2, 1.0, 0.6), Epoch(3, float("nan"), 0.5)])
+    assert [label for _, _, label in loss.points] == ["epoch 1: 2", "epoch 2: 1"]
+    assert loss.best == "best 1 at epoch 2"
+    assert auc.best == "best 0.6 at epoch 2"
+    # Pixels run downwards: the higher AUC has the smaller y.
+    assert auc.points[0][1] < auc.points[1][1]
+    assert curve_plots([]) == []
+
+
+@pytest.mark.parametrize(
+    ("auc", "half", "expected"),
+    [
+        (0.70, 0.03, "does not reach the best floor, like_rate, with 0.750 (0.720 to 0.780), though the intervals overlap"),
+        (0.60, 0.03, "does not reach the best floor, like_rate, with 0.750 (0.720 to 0.780), and the intervals do not overlap"),
+        (0.85, 0.03, "is above the best floor, like_rate, with 0.750 (0.720 to 0.780), and the intervals do not overlap"),
+        (0.78, 0.03, "is above the best floor, like_rate, with 0.750 (0.720 to 0.780), though the intervals overlap"),
+    ],
+)
+def test_the_best_model_is_held_against_the_best_floor(auc: float, half: float, expected: str) -> None:
+    (found,) = verdicts(report(*sorted([method("student", auc, half), FLOOR], key=lambda entry: -entry.auc)))
+    assert found.kind == "result"
+    assert found.text.startswith(f"student, with an AUC of {auc:.3f}")
+    assert expected in found.text
+
+
+def test_a_sample_too_small_to_judge_by_is_said_in_words() -> None:
+    few = verdicts(report(FLOOR, test_rows=499))
+    assert [(found.kind, found.text) for found in few] == [
+        ("warning", "This sample is too small to judge by: there are 499 test rows, fewer than 500.")
+    ]
+    wide = verdicts(report(method("like_rate", 0.75, 0.06, floor=True)))
+    assert [found.text for found in wide] == [
+        "This sample is too small to judge by: an AUC is known only roughly (like_rate to ±0.06)."
+    ]
+    assert verdicts(report(method("like_rate", 0.75, 0.049, floor=True), test_rows=500)) == []
+
+
+def test_missing_and_extra_rows_and_one_class_are_said_in_words() -> None:
+    texts = [
+        found.text
+        for found in verdicts(report(method("student", None, rows=700, missing_rows=100, extra_rows=3), liked_share=1.0))
+    ]
+    assert texts == [
+        "Every test row is liked: with one class only, there is no AUC.",
+        "student scored 700 of 800 test rows; its figures are computed on those, so they do not compare with the others'.",
+        "student also scored 3 rows outside the test population; they are left out.",
+    ]
