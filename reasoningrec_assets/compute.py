@@ -8,6 +8,7 @@ without a Dagster instance.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import tempfile
@@ -78,7 +79,20 @@ def _prepare(name: str) -> Device:
     # spinning OpenMP threads make a training step up to ten times slower when anything else wants the cores; this has
     # an effect only before torch is imported for the first time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _keep_freed_memory()
     return Device(name, "cpu")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors instead of handing it back and asking for it again.
+
+    By default every tensor of some megabytes is mapped and zeroed by the kernel anew: measured on two cores, forward
+    passes of a 135M model ran 9 to 90 % faster with this (median of five batch sizes: 20 %).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 32 * 1024 * 1024)  # M_MMAP_THRESHOLD, at its largest
+        libc.mallopt(-1, 1024 * 1024 * 1024)  # M_TRIM_THRESHOLD
 
 
 def precision(device: Device) -> torch.dtype:

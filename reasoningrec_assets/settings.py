@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -107,7 +106,6 @@ SectionName = Literal["item_descriptions", "user_profiles", "reasoning_labels", 
 S = TypeVar("S", bound=Section)
 
 
-@cache
 def load_profile(reference: str | None = None) -> Profile:
     """Read a profile: ``small``, ``paper``, or the path of a TOML file with the same sections.
 

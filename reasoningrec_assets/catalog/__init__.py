@@ -5,6 +5,6 @@ doesn't: anything that a step needs in order to succeed, since the file is a pro
 gone, and comes back from the receipts alone. Nothing here imports Dagster.
 """
 
-from reasoningrec_assets.catalog.projection import SyncResult, connect, rebuild, sync
+from reasoningrec_assets.catalog.projection import connect, rebuild, sync
 
-__all__ = ["SyncResult", "connect", "rebuild", "sync"]
+__all__ = ["connect", "rebuild", "sync"]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from reasoningrec_assets.catalog import layout
 from reasoningrec_assets.catalog.receipt_rows import Row, receipt_files, rows_of
@@ -24,19 +23,11 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE_NAME = "catalog.duckdb"
+LOCK = Path("locks", "catalog.lock")
 Log = Callable[[str], None]
 
 # Receipts whose rows are held in memory together: more of them make nothing faster.
 _CHUNK = 500
-
-
-@dataclass(frozen=True)
-class SyncResult:
-    """What a sync did: the receipts that it added, and how long it took."""
-
-    status: Literal["synced", "skipped"]
-    new_receipts: int
-    seconds: float
 
 
 def connect(data_root: Path, *, wait_seconds: float = 5.0) -> duckdb.DuckDBPyConnection:
@@ -53,93 +44,81 @@ def connect(data_root: Path, *, wait_seconds: float = 5.0) -> duckdb.DuckDBPyCon
     import duckdb
 
     path = Path(data_root).absolute() / FILE_NAME
-    if not path.is_file():
-        raise PermanentError(
-            "open the catalogue",
-            where=str(path),
-            problem="it does not exist",
-            remedy=f"Check the data root, or make it: python -m reasoningrec_assets.catalog --data {data_root} sync",
-        )
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
             return duckdb.connect(str(path), read_only=True)
         except duckdb.Error as error:
+            kind, remedy = TransientError, "Close the client that has it open for writing"
             if not _taken(error):
-                raise PermanentError(
-                    "open the catalogue",
-                    where=str(path),
-                    problem=_first_line(error),
-                    remedy=f"Rebuild it from the receipts: python -m reasoningrec_assets.catalog --data {data_root} rebuild",
-                ) from error
-            if time.monotonic() > deadline:
-                raise TransientError(
-                    "open the catalogue",
-                    where=str(path),
-                    problem=_first_line(error),
-                    remedy="Close the client that has it open for writing",
-                ) from error
-        time.sleep(0.05)
+                kind = PermanentError
+                remedy = f"Make it from the receipts: python -m reasoningrec_assets.catalog --data {data_root} rebuild"
+            elif time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            raise kind("open the catalogue", where=str(path), problem=_first_line(error), remedy=remedy) from error
 
 
-def sync(data_root: Path, *, log: Log = print) -> SyncResult:
-    """Bring the catalogue up to the receipts: add new ones, drop those that are gone, refresh the views.
+def sync(data_root: Path, *, log: Log = print, wait_seconds: float = 10.0) -> int | None:
+    """Bring the catalogue up to the receipts: add new ones, refresh the views; rebuild it where it contradicts them.
 
-    One transaction; running it again changes nothing. It does not wait for other writers or open clients.
+    One transaction; running it again changes nothing.
 
     Args:
         data_root: The data root with ``receipts/``; the catalogue is made where it is missing.
         log: Receives one line where something is skipped, damaged or rebuilt, and none otherwise.
+        wait_seconds: How long to wait for another sync, which takes milliseconds; an open client is not waited for.
 
     Returns:
-        ``skipped`` where another process holds the file or syncs it right now.
+        The number of receipts added; None where another process syncs for longer than that, or has the file open.
 
     Raises:
         PermanentError: The disk is full or read-only.
     """
+    root = Path(data_root).absolute()
+    with disk_errors("write the catalogue", root), try_exclusive(root / LOCK, wait_seconds=wait_seconds) as free:
+        added = _update(Lake(root), log) if free else None
+    if added is None:
+        log("catalogue: another process has it open, skipped; the next sync catches up")
+    return added
+
+
+def rebuild(data_root: Path, *, log: Log = print) -> int:
+    """Make the catalogue anew from the receipts alone, beside the old file, and rename it over it; waits for a sync.
+
+    Clients that have the old file open keep reading it until they reconnect. Returns the number of receipts.
+    """
+    root = Path(data_root).absolute()
+    with disk_errors("write the catalogue", root), exclusive(root / LOCK):
+        return _replace(Lake(root), log)
+
+
+def _update(lake: Lake, log: Log) -> int | None:
+    """The number of receipts added, or None where somebody has the file open."""
     import duckdb
 
-    clock = time.monotonic()
-    lake = Lake(Path(data_root).absolute())
     path = lake.root / FILE_NAME
-
-    def result(status: Literal["synced", "skipped"], count: int) -> SyncResult:
-        return SyncResult(status, count, round(time.monotonic() - clock, 3))
-
-    with disk_errors("write the catalogue", lake.root), try_exclusive(_lock(lake)) as free:
-        if not free:
-            log("catalogue: another process is writing it, skipped; the next sync catches up")
-            return result("skipped", 0)
-        if not path.exists():
-            return result("synced", _replace(lake, log))
-        try:
-            with duckdb.connect(str(path)) as connection:
-                if (problem := _outdated(connection, lake)) is None:
-                    return result("synced", _project(connection, lake, log))
-        except duckdb.Error as error:
-            if _taken(error):
-                log("catalogue: another process has it open, skipped; the next sync catches up")
-                return result("skipped", 0)
-            problem = f"is damaged ({_first_line(error)})"
-        log(f"catalogue: {path} {problem}; rebuilding it from the receipts")
-        return result("synced", _replace(lake, log))
-
-
-def rebuild(data_root: Path, *, log: Log = print) -> SyncResult:
-    """Make the catalogue anew from the receipts alone, beside the old file, and rename it over it.
-
-    Clients that have the old file open keep reading it until they reconnect.
-    """
-    clock = time.monotonic()
-    lake = Lake(Path(data_root).absolute())
-    waiting = lambda: log("catalogue: another process is writing it, waiting")  # noqa: E731
-    with disk_errors("write the catalogue", lake.root), exclusive(_lock(lake), on_wait=waiting):
-        count = _replace(lake, log)
-    return SyncResult("synced", count, round(time.monotonic() - clock, 3))
-
-
-def _lock(lake: Lake) -> Path:
-    return lake.root / "locks" / "catalog.lock"
+    if not path.exists():
+        return _replace(lake, log)
+    try:
+        with duckdb.connect(str(path)) as connection:
+            made_for = dict(connection.execute("SELECT name, value FROM catalog_info").fetchall())
+            query = "SELECT receipt FROM materializations UNION ALL SELECT receipt FROM check_results"
+            known = {receipt for (receipt,) in connection.execute(query).fetchall()}
+            # compared as sets, not by the highest number: a damaged receipt that was repaired is followed too
+            on_disk = receipt_files(lake.receipts.root)
+            if made_for != _identity(lake):
+                problem = f"was made for {made_for}"
+            elif known - on_disk:
+                problem = "names receipts that are gone"
+            else:
+                return _project(connection, lake, on_disk - known, log)
+    except duckdb.Error as error:
+        if _taken(error):
+            return None
+        problem = f"is damaged ({_first_line(error)})"
+    log(f"catalogue: {path} {problem}; rebuilding it from the receipts")
+    return _replace(lake, log)
 
 
 def _replace(lake: Lake, log: Log) -> int:
@@ -151,7 +130,7 @@ def _replace(lake: Lake, log: Log) -> int:
             with duckdb.connect(str(fresh)) as connection:
                 connection.execute(layout.creation_script())
                 connection.executemany("INSERT INTO catalog_info VALUES (?, ?)", list(_identity(lake).items()))
-                count = _project(connection, lake, log)
+                count = _project(connection, lake, receipt_files(lake.receipts.root), log)
         except duckdb.Error as error:
             raise PermanentError(
                 "make the catalogue from the receipts",
@@ -166,51 +145,21 @@ def _replace(lake: Lake, log: Log) -> int:
 
 
 def _identity(lake: Lake) -> dict[str, str]:
+    # the data root, since the views hold absolute paths, which are wrong once it was moved
     return {"layout_version": layout.LAYOUT_VERSION, "data_root": str(lake.root)}
 
 
-def _outdated(connection: duckdb.DuckDBPyConnection, lake: Lake) -> str | None:
-    """Why the file has to be made anew, or None: its absolute paths are wrong once the data root was moved."""
-    found = dict(connection.execute("SELECT name, value FROM catalog_info").fetchall())
-    for name, wanted in _identity(lake).items():
-        if found.get(name) != wanted:
-            return f"was made for {name} {found.get(name)}, not {wanted}"
-    return None
-
-
-def _project(connection: duckdb.DuckDBPyConnection, lake: Lake, log: Log) -> int:
-    """Add, forget and refresh in one transaction; returns the number of receipts added."""
-    on_disk = receipt_files(lake.receipts.root)
+def _project(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: set[str], log: Log) -> int:
+    """Add receipts and refresh the views in one transaction; returns the number added."""
     connection.execute("BEGIN")
-    known_rows = "SELECT receipt FROM materializations UNION ALL SELECT receipt FROM check_results"
-    known: set[str] = {row[0] for row in connection.execute(known_rows).fetchall()}
-    # compared as sets, not by the highest number: a damaged receipt that was repaired or removed is followed too
-    gone = known - on_disk
-    if gone:
-        _forget(connection, sorted(gone))
-    added = _add(connection, lake, sorted(on_disk - known), log)
-    if gone or added:
-        connection.execute(
-            """UPDATE materializations m SET is_current = NOT m.is_current
-            FROM (SELECT asset, partition, max(sequence) FILTER (status = 'success') AS newest
-                  FROM materializations GROUP BY asset, partition) n
-            WHERE m.asset = n.asset AND m.partition = n.partition AND m.is_current <> (m.sequence = coalesce(n.newest, -1))"""
-        )
+    added = _add(connection, lake, sorted(receipts), log)
+    connection.execute(
+        """UPDATE materializations SET is_current = NOT is_current WHERE is_current <> ((asset, partition, sequence) IN (
+            SELECT (asset, partition, max(sequence)) FROM materializations WHERE status = 'success' GROUP BY asset, partition))"""
+    )
     _refresh_views(connection, log)
     connection.execute("COMMIT")
     return added
-
-
-def _forget(connection: duckdb.DuckDBPyConnection, receipts: list[str]) -> None:
-    gone = "receipt IN (SELECT unnest(?::VARCHAR[]))"
-    for table in layout.DETAIL_TABLES:
-        connection.execute(
-            f"DELETE FROM {table} t USING materializations m WHERE m.{gone}"
-            " AND t.asset = m.asset AND t.partition = m.partition AND t.sequence = m.sequence",
-            [receipts],
-        )
-    for table in ("materializations", "check_results"):
-        connection.execute(f"DELETE FROM {table} WHERE {gone}", [receipts])
 
 
 def _add(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: list[str], log: Log) -> int:
@@ -226,8 +175,7 @@ def _add(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: list[str],
         return 0
     for table, columns in tables.items():
         # a column at a time: row by row takes seconds for what takes milliseconds, and Arrow brings pandas and 80 MB along
-        types = layout.TABLES[table]
-        lists = ", ".join(f"unnest(?::{types[name]}[]) AS {name}" for name in columns)
+        lists = ", ".join(f"unnest(?::{layout.TABLES[table][name]}[]) AS {name}" for name in columns)
         connection.execute(f"INSERT INTO {table} BY NAME SELECT {lists}", list(columns.values()))
     return len(receipts)
 
@@ -242,57 +190,45 @@ def _columns_of(lake: Lake, receipts: list[str]) -> dict[str, dict[str, list[obj
     for relative in receipts:
         for table, row in rows_of(lake, relative):
             rows[table].append(row)
-    tables = {table: {name: [row[name] for row in found] for name in layout.TABLES[table]} for table, found in rows.items()}
-    for table, columns in tables.items():
-        for name, values in columns.items():
-            wanted = layout.TABLES[table][name]
-            if wrong := {*map(type, values)} - layout.PYTHON_TYPES[wanted]:
+    tables: dict[str, dict[str, list[object]]] = defaultdict(dict)
+    for table, found in rows.items():
+        for (name, wanted), values in zip(layout.TABLES[table].items(), zip(*found, strict=True), strict=True):
+            if wrong := {*map(type, values)} - layout.PYTHON_TYPES[wanted] - {type(None)}:
                 raise ValueError(f"{name} is {', '.join(sorted(t.__name__ for t in wrong))}, not {wanted}")
+            tables[table][name] = list(values)
     return tables
 
 
 def _refresh_views(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
     """Make the views name exactly the current files that exist, and touch none that is right already."""
     files: dict[str, list[str]] = defaultdict(list)
-    current = (
-        "SELECT asset, path FROM current_materializations WHERE kind = 'table' AND path IS NOT NULL ORDER BY asset, partition"
-    )
+    current = "SELECT asset, path FROM current_materializations WHERE kind = 'table' AND path IS NOT NULL ORDER BY ALL"
     for asset, path in connection.execute(current).fetchall():
-        if not Path(path).is_file():
-            continue
         last = asset.rsplit("/", 1)[-1]
         for view in {asset, last} if last in layout.SHARED_VIEWS else {asset}:
-            if view not in layout.RESERVED:
+            if view.lower() not in layout.RESERVED and Path(path).is_file():
                 files[view].append(path)
-    generation = "SELECT DISTINCT name FROM metrics WHERE starts_with(name, 'generation_') ORDER BY name"
-    names = [row[0] for row in connection.execute(generation).fetchall()]
-    wanted = {view: layout.lake_view(paths) for view, paths in files.items()}
     present = dict(connection.execute("SELECT name, definition FROM lake_views").fetchall())
-    for view, definition in list(wanted.items()):
-        if present.get(view) != definition and not _readable(connection, definition):
-            sound = [path for path in files[view] if _readable(connection, layout.lake_view([path]))]
-            log(f"catalogue: {', '.join(sorted({*files[view]} - {*sound}))} cannot be read, left out of the view {view}")
-            del wanted[view]
-            if sound:
-                wanted[view] = layout.lake_view(sound)
-    wanted["generation_statistics"] = layout.generation_view(names)
-    for view in present.keys() - wanted.keys():
-        connection.execute(f"DROP VIEW IF EXISTS {layout.identifier(view)}")
+    for view in sorted({*present, *files}):
+        if present.get(view) == layout.lake_view(files[view]):
+            continue
+        sound = [path for path in files[view] if _readable(connection, path, log)]
+        name = layout.identifier(view)
+        connection.execute(f"DROP VIEW IF EXISTS {name}")
         connection.execute("DELETE FROM lake_views WHERE name = ?", [view])
-    for view in sorted(view for view in wanted if present.get(view) != wanted[view]):
-        connection.execute(f"CREATE OR REPLACE VIEW {layout.identifier(view)} AS {wanted[view]}")
-        connection.execute("DELETE FROM lake_views WHERE name = ?", [view])
-        connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, wanted[view]])
+        if sound:
+            connection.execute(f"CREATE VIEW {name} AS {layout.lake_view(sound)}")
+            connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, layout.lake_view(sound)])
 
 
-def _readable(connection: duckdb.DuckDBPyConnection, query: str) -> bool:
-    """Whether a query binds, tried outside the open transaction, which an error would end."""
+def _readable(connection: duckdb.DuckDBPyConnection, path: str, log: Log) -> bool:
     import duckdb
 
     try:
-        with connection.cursor() as probe:
-            probe.execute(f"SELECT * FROM ({query}) LIMIT 0")
-    except duckdb.Error:
+        with connection.cursor() as probe:  # outside the open transaction, which an error would end
+            probe.execute(f"{layout.lake_view([path])} LIMIT 0")
+    except duckdb.Error as error:
+        log(f"catalogue: {path} cannot be read, left out of its view ({_first_line(error)})")
         return False
     return True
 

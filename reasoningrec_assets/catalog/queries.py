@@ -1,12 +1,11 @@
-"""Questions that people ask of the catalogue, answered as plain Python values.
+"""Questions that people ask of the catalogue, answered with what is shown to them.
 
-What belongs here: finding a materialization by its names, and reading all that the catalogue knows of it. What
-doesn't: how it looks on a screen. Every function takes an open connection and changes nothing.
+What belongs here: SQL, since every client of the file may ask the same. What doesn't: printing. Every function takes an
+open connection and changes nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.errors import PermanentError
@@ -16,22 +15,64 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+# An AUC that may be off by more than this cannot tell methods apart: published gains are smaller.
+TOO_WIDE = 0.05
 
-def records(connection: duckdb.DuckDBPyConnection, query: str, values: list[Any] | None = None) -> list[Record]:
+# Every asset and partition that was ever tried: its current materialization, or its last failure. Binds a partition.
+CURRENT = """
+    SELECT asset, partition, sequence AS seq, row_count AS rows, round(seconds, 1) AS seconds,
+           coalesce(data_version[:12], status) AS version, strftime(finished_at, '%Y-%m-%d %H:%M') AS "finished (UTC)"
+    FROM materializations WHERE partition = coalesce(?, partition)
+    QUALIFY row_number() OVER (PARTITION BY asset, partition ORDER BY is_current DESC, sequence DESC) = 1
+    ORDER BY partition, started_at, asset"""
+
+# What an asset and a partition were made from, indented by the steps between, and what was replaced since it was read.
+UPSTREAM = """
+    SELECT concat(repeat('  ', depth), asset, '[', partition, ']') AS asset, coalesce(u.data_version[:12], 'failed') AS version,
+           coalesce(run_id[:8], 'unknown') AS run, via AS "read by", if(u.is_current, '', 'replaced since') AS note
+    FROM lineage_upstream(?, ?) u LEFT JOIN materializations m USING (asset, partition, sequence)
+    ORDER BY depth, u.asset, u.sequence"""
+
+# (name, value) pairs by title, about one asset, partition and sequence
+_OF = "WHERE (asset, partition, sequence) = (?, ?, ?)"
+_SECTIONS = {
+    "Failed since": """SELECT 'attempt ' || sequence, error FROM materializations
+        WHERE (asset, partition) = (?, ?) AND sequence > ? ORDER BY sequence""",
+    "Schema (? may be null)": f"""SELECT name, concat(type, if(nullable, '?', ''), ': ', description)
+        FROM columns {_OF} ORDER BY position""",
+    "Column lineage": f"""SELECT column_name, string_agg(concat(upstream_asset, '.', upstream_column), ', ' ORDER BY upstream_asset)
+        FROM column_lineage {_OF} GROUP BY 1 ORDER BY 1""",
+    "Preview": f"SELECT name, value FROM metadata {_OF} AND kind = 'detail' AND name = 'preview'",
+    "Metrics": f"SELECT name, value FROM metrics {_OF} ORDER BY name",
+    "Details": f"SELECT name, value FROM metadata {_OF} AND kind = 'detail' AND name <> 'preview' ORDER BY name",
+    "Settings": f"SELECT name, value FROM metadata {_OF} AND kind = 'setting' ORDER BY name",
+    "Read": f"""SELECT concat(upstream_asset, '[', upstream_partition, ']'), 'version ' || upstream_data_version[:12]
+        FROM lineage_edges {_OF} ORDER BY 1""",
+    "Models, prompts and files": f"SELECT kind, concat_ws(' ', name, reference, version[:40]) FROM artifacts {_OF} ORDER BY ALL",
+    # the newest of each check on this very data version
+    "Checks": f"""SELECT check_name, concat(if(passed, 'passed', 'FAILED'), ' (', lower(severity), ') ', details)
+        FROM check_results SEMI JOIN (FROM materializations {_OF}) USING (asset, partition, data_version)
+        QUALIFY row_number() OVER (PARTITION BY check_name ORDER BY sequence DESC) = 1 ORDER BY check_name""",
+}
+
+# Studies evaluate some methods again on the same rows: one line for each is enough.
+_EVALUATION = f"""
+    WITH figures AS (
+        SELECT DISTINCT method, metric, value, n, high - low > 2 * {TOO_WIDE} AS wide,
+               format('{{:.3f}}', value) || if(low IS NULL, '', format(' [{{:.3f}}, {{:.3f}}]', low, high)) AS figure
+        FROM evaluation_metrics WHERE dataset = ? AND method <> 'population'
+    )
+    SELECT method || if(bool_or(wide AND metric = 'auc'), ' *', '') AS method, min(n) FILTER (metric = 'auc') AS n,
+           max(figure) FILTER (metric = 'auc') AS auc, max(figure) FILTER (metric = 'accuracy') AS accuracy,
+           max(figure) FILTER (metric = 'brier') AS brier, max(figure) FILTER (metric = 'coverage') AS coverage
+    FROM figures GROUP BY figures.method ORDER BY max(value) FILTER (metric = 'auc') DESC NULLS LAST, figures.method"""
+
+
+def records(connection: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> list[Record]:
     """The rows of a query as dictionaries."""
-    cursor = connection.execute(query, values or [])
+    cursor = connection.execute(query, values)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def current(connection: duckdb.DuckDBPyConnection) -> list[Record]:
-    """Every asset and partition that was ever tried: its current materialization, or its last failure."""
-    return records(
-        connection,
-        """SELECT * FROM materializations
-        QUALIFY row_number() OVER (PARTITION BY asset, partition ORDER BY is_current DESC, sequence DESC) = 1
-        ORDER BY partition, started_at, asset""",
-    )
 
 
 def resolve(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | None) -> tuple[str, str]:
@@ -41,138 +82,59 @@ def resolve(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | 
         PermanentError: There is no such asset or partition; the message lists those there are.
     """
     pairs = connection.execute("SELECT DISTINCT asset, partition FROM materializations ORDER BY ALL").fetchall()
-    partitions = [found for name, found in pairs if name == asset]
-    if not partitions:
-        known = sorted({name for name, _ in pairs})
-        raise _unknown(f"asset {asset}", "no run has materialized an asset of this name", "assets", known)
-    if partition is None and len(partitions) == 1:
-        return asset, partitions[0]
-    if partition is None:
-        raise _unknown(f"asset {asset}", "it has several partitions", "partitions", partitions)
-    if partition not in partitions:
-        raise _unknown(f"{asset}[{partition}]", "no run has materialized this partition", "partitions", partitions)
-    return asset, partition
+    _choose("asset", asset, sorted({name for name, _ in pairs}))
+    return asset, _choose(f"partition of {asset}", partition, [found for name, found in pairs if name == asset])
 
 
-def _unknown(where: str, problem: str, what: str, known: list[str]) -> PermanentError:
-    listed = ", ".join(known) if known else "none yet"
-    return PermanentError("find it in the catalogue", where=where, problem=problem, remedy=f"Name one of its {what}: {listed}")
-
-
-@dataclass(frozen=True)
-class Materialization:
-    """All that the catalogue knows of one materialization; lists of records, in the order they are shown."""
-
-    summary: Record
-    newer_failures: list[Record]
-    upstream: list[Record]
-    columns: list[Record]
-    column_lineage: dict[str, list[str]]
-    metrics: list[Record]
-    settings: dict[str, str]
-    details: dict[str, str]
-    artifacts: list[Record]
-    checks: list[Record]
-
-
-def materialization(connection: duckdb.DuckDBPyConnection, asset: str, partition: str) -> Materialization:
-    """The current materialization of a partition, or its last failure where none succeeded.
-
-    Check results are the newest of each check on this very data version.
-    """
-    pair = [asset, partition]
-    attempts = records(
-        connection,
-        "SELECT * FROM materializations WHERE asset = ? AND partition = ? ORDER BY is_current DESC, sequence DESC",
-        pair,
-    )
-    summary = attempts[0]
-    key = [*pair, summary["sequence"]]
-
-    def of(table: str, order: str) -> list[Record]:
-        where = "WHERE asset = ? AND partition = ? AND sequence = ?"
-        return records(connection, f"SELECT * FROM {table} {where} ORDER BY {order}", key)
-
-    sources: dict[str, list[str]] = {}
-    for row in of("column_lineage", "column_name, upstream_asset, upstream_column"):
-        sources.setdefault(row["column_name"], []).append(f"{row['upstream_asset']}.{row['upstream_column']}")
-    metadata = of("metadata", "name")
-    return Materialization(
-        summary=summary,
-        newer_failures=[row for row in attempts[1:] if row["sequence"] > summary["sequence"]],
-        upstream=of("lineage_edges", "upstream_asset"),
-        columns=of("columns", "position"),
-        column_lineage=sources,
-        metrics=of("metrics", "name"),
-        settings={row["name"]: row["value"] for row in metadata if row["kind"] == "setting"},
-        details={row["name"]: row["value"] for row in metadata if row["kind"] == "detail"},
-        artifacts=of("artifacts", "kind, name"),
-        checks=records(
-            connection,
-            """SELECT * FROM check_results
-            WHERE asset = ? AND partition = ? AND data_version IS NOT DISTINCT FROM ?
-            QUALIFY row_number() OVER (PARTITION BY check_name ORDER BY sequence DESC) = 1 ORDER BY check_name""",
-            [*pair, summary["data_version"]],
-        ),
+def _choose(what: str, wanted: str | None, known: list[str]) -> str:
+    if wanted is None and len(known) == 1:
+        return known[0]
+    if wanted in known:
+        return wanted
+    raise PermanentError(
+        f"find the {what} in the catalogue",
+        where=wanted or "--partition is missing",
+        problem="there is none of this name" if wanted else "there is not exactly one",
+        remedy=f"Name one of these: {', '.join(known) or 'none yet'}",
     )
 
 
-def upstream_walk(connection: duckdb.DuckDBPyConnection, asset: str, partition: str) -> list[Record]:
-    """The upstream walk in reading order: each row before what it was made from.
+def materialization(connection: duckdb.DuckDBPyConnection, asset: str, partition: str) -> dict[str, list[tuple[str, Any]]]:
+    """All about the current materialization of a partition, or about its last failure where none succeeded.
 
     Returns:
-        Records with depth, asset, partition, sequence, data_version, run_id, status, is_current and repeated; a
-        version that several others read is walked once, and marked as repeated after that.
+        (name, value) pairs by title, in the order they are shown: the facts under the partition's name, then its schema,
+        metrics, settings, inputs, checks and so on; a title without pairs is left out.
     """
-    shown = materialization(connection, asset, partition).summary
-    everything = records(connection, "SELECT asset, partition, sequence, data_version, run_id, is_current FROM materializations")
-    by_key = {(row["asset"], row["partition"], row["sequence"]): row for row in everything}
-    current_version = {(row["asset"], row["partition"]): row["data_version"] for row in everything if row["is_current"]}
-    edges: dict[tuple[str, str, int], list[Record]] = {}
-    for edge in records(connection, "SELECT * FROM lineage_edges ORDER BY upstream_asset, upstream_partition"):
-        edges.setdefault((edge["asset"], edge["partition"], edge["sequence"]), []).append(edge)
-    walk: list[Record] = []
-    seen: set[tuple[str, str, int]] = set()
-    pending = [(0, (shown["asset"], shown["partition"], shown["sequence"]), shown["data_version"])]
-    while pending:
-        depth, key, version = pending.pop()
-        names = dict(zip(("asset", "partition", "sequence"), key, strict=True))
-        walk.append(
-            {
-                **names,
-                "depth": depth,
-                "data_version": version,
-                "run_id": by_key.get(key, {}).get("run_id"),
-                "is_current": current_version.get(key[:2]) == version,
-                "repeated": key in seen and key in edges,
-            }
-        )
-        if key in seen:
-            continue
-        seen.add(key)
-        for edge in reversed(edges.get(key, [])):
-            upstream = (edge["upstream_asset"], edge["upstream_partition"], edge["upstream_sequence"])
-            pending.append((depth + 1, upstream, edge["upstream_data_version"]))
-    return walk
+    newest = "SELECT * FROM materializations WHERE (asset, partition) = (?, ?) ORDER BY is_current DESC, sequence DESC LIMIT 1"
+    (facts,) = records(connection, newest, [asset, partition])
+    sections = {f"{asset}[{partition}]": [(name, value) for name, value in facts.items() if value is not None]}
+    for title, query in _SECTIONS.items():
+        sections[title] = connection.execute(query, [asset, partition, facts["sequence"]]).fetchall()
+    return {title: pairs for title, pairs in sections.items() if pairs}
 
 
-def evaluation(connection: duckdb.DuckDBPyConnection, partition: str | None) -> tuple[str, list[Record]]:
-    """The partition, and its rows of ``evaluation_metrics``: method, metric, value, low, high, n.
+def evaluation(connection: duckdb.DuckDBPyConnection, partition: str | None) -> tuple[list[Record], list[str]]:
+    """The methods of ``evaluation_metrics``, best AUC first, and notes on what the table does not show.
 
     Raises:
         PermanentError: Nothing was evaluated, or not this partition; the message lists those that were.
     """
-    views = {row[0] for row in connection.execute("SELECT name FROM lake_views").fetchall()}
     known: list[str] = []
-    if "evaluation_metrics" in views:
+    if connection.execute("SELECT 1 FROM lake_views WHERE name = 'evaluation_metrics'").fetchall():
         known = [row[0] for row in connection.execute("SELECT DISTINCT dataset FROM evaluation_metrics ORDER BY 1").fetchall()]
-    if partition is None and len(known) == 1:
-        partition = known[0]
-    if partition is None:
-        problem = "several partitions were evaluated" if known else "none was"
-        raise _unknown("evaluation_metrics", problem, "partitions", known)
-    if partition not in known:
-        raise _unknown(f"evaluation_metrics[{partition}]", "it was not evaluated", "partitions", known)
-    # studies evaluate some methods again on the same rows: one line for each is enough
-    query = "SELECT DISTINCT method, metric, value, low, high, n FROM evaluation_metrics WHERE dataset = ? ORDER BY ALL"
-    return partition, records(connection, query, [partition])
+    partition = _choose("evaluated partition", partition, known)
+    methods = records(connection, _EVALUATION, [partition])
+    rest = """SELECT DISTINCT method = 'population', metric, round(value, 4) FROM evaluation_metrics
+        WHERE dataset = ? AND metric NOT IN ('auc', 'accuracy', 'brier', 'coverage') ORDER BY ALL"""
+    found = connection.execute(rest, [partition]).fetchall()
+    hidden = dict.fromkeys(metric for of_population, metric, _ in found if not of_population)
+    population = [f"{metric} {value:,.12g}" for of_population, metric, value in found if of_population]
+    notes = [f"Evaluation of {partition}, best AUC first; [low, high] is the 95 % interval."]
+    if hidden:
+        notes.append(f"Also in the table evaluation_metrics: {', '.join(hidden)}.")
+    if population:
+        notes.append(f"Population: {', '.join(population)}.")
+    if any(row["method"].endswith("*") for row in methods):
+        notes.append(f"* The sample is too small to judge these methods by: their AUC may be off by more than {TOO_WIDE}.")
+    return methods, notes

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.errors import PermanentError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 # Eight times the largest raw file known (ml-32m's ratings.csv, 0.9 GB): a bomb stops here, no real file does.
 MAX_MEMBER_BYTES = 8 * 2**30
 _CHUNK = 1 << 20
 
 
-def check_checksum(path: Path, checksum: str | None, *, origin: str, remedy: str) -> None:
+def check_checksum(path: Path, checksum: str, *, origin: str, remedy: str) -> None:
     """Compare a downloaded file with the ``algorithm:hex`` that its source declares.
 
     Raises:
         PermanentError: They differ.
     """
-    if checksum is None:
-        return
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
@@ -45,23 +41,17 @@ def check_intact(path: Path, *, remedy: str) -> None:
     Raises:
         PermanentError: The file is empty, or its gzip stream is truncated or damaged.
     """
-
-    def fail(problem: str) -> PermanentError:
-        return PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
-
-    if path.stat().st_size == 0:
-        raise fail("the file is empty")
-    if path.suffix != ".gz":
-        return
-    try:
-        with gzip.open(path) as file:
-            filled = bool(file.read(1))
-            while file.read(_CHUNK):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise fail(f"the gzip archive is truncated or damaged ({error})") from error
+    filled, problem = path.stat().st_size > 0, "the file is empty"
+    if filled and path.suffix == ".gz":
+        try:
+            with gzip.open(path) as file:
+                filled = bool(file.read(1))
+                while file.read(_CHUNK):
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            filled, problem = False, f"the gzip archive is truncated or damaged ({error})"
     if not filled:
-        raise fail("the file is empty")
+        raise PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
 
 
 def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], target: Path, *, remedy: str) -> dict[str, Path]:
@@ -98,8 +88,7 @@ def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], tar
                 unpacked[role] = target / inside.name
                 # zipfile stops at the size that the directory declares, and compares the CRC at the end.
                 with file.open(info) as source, unpacked[role].open("wb") as sink:
-                    while chunk := source.read(_CHUNK):
-                        sink.write(chunk)
+                    shutil.copyfileobj(source, sink, _CHUNK)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise fail(f"the archive is truncated or damaged ({error})") from error
     return unpacked

@@ -8,42 +8,35 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from reasoningrec_assets.errors import PermanentError
 
 Setting = int | float | str | bool
 
 
-class Source(BaseModel):
+class Source(BaseModel, frozen=True, extra="forbid"):
     """One place that holds a dataset's raw files.
 
     ``location`` is the URL of one archive, a URL that ends with a slash (a folder: each member is a file below it,
     fetched by itself), or ``package==version`` of a wheel. ``members`` says for each role where in it the file lies.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["url", "wheel"]
     location: str
     checksum: str | None = Field(default=None, pattern=r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")
     members: dict[str, str]
-    note: str = ""
 
 
-class RawRole(BaseModel):
+class RawRole(BaseModel, frozen=True, extra="forbid"):
     """One kind of raw file: the names under which a user may place it, and whether the dataset needs it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     names: tuple[str, ...]
     required: bool = True
 
 
-class Dataset(BaseModel):
+class Dataset(BaseModel, frozen=True, extra="forbid"):
     """A dataset as the pipeline sees it. Figures follow the paper's section 4 unless the title says otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Partition key.")
     title: str = Field(description="Name for people.")
@@ -55,10 +48,10 @@ class Dataset(BaseModel):
     liked_at_least: float | None = Field(default=None, description="Liked means rating >= this.")
     liked_above: float | None = Field(default=None, description="Liked means rating > this.")
     history_length: int = Field(ge=1, description="Rated items before the target that a prompt shows.")
-    profile_items: int = Field(ge=0, description="At most this many first items make the profile.")
+    profile_items: int = Field(default=15, ge=0, description="At most this many first items make the profile.")
     # The three targets must stay out of the profile, hence at least 3.
-    profile_skip_last: int = Field(ge=3, description="This many last items are never profile items.")
-    profile_words: int = Field(ge=1, description="Longest user profile in words.")
+    profile_skip_last: int = Field(default=3, ge=3, description="This many last items are never profile items.")
+    profile_words: int = Field(default=100, ge=1, description="Longest user profile in words.")
     base: str | None = Field(default=None, description="Dataset whose raw files this one shares.")
     sample_users: int | None = Field(default=None, ge=1, description="Keep a seeded sample of this many users.")
     sample_seed: int = Field(default=42, description="Seed of the user sample.")
@@ -69,8 +62,7 @@ class Dataset(BaseModel):
     @model_validator(mode="after")
     def _one_like_rule(self) -> Dataset:
         if (self.liked_at_least is None) == (self.liked_above is None):
-            msg = "set exactly one of liked_at_least and liked_above"
-            raise ValueError(msg)
+            raise ValueError("set exactly one of liked_at_least and liked_above")
         return self
 
     @property
@@ -84,44 +76,41 @@ class Dataset(BaseModel):
         return tuple(role for role, raw in self.raw_files.items() if raw.required)
 
 
-_MOVIELENS_URL = "https://files.grouplens.org/datasets/movielens/"
-_AMAZON_URL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/"
+def _files(ratings: str, items: str, users: str, recbole: str) -> dict[str, RawRole]:
+    """MovieLens files by role, each under GroupLens's name or RecBole's."""
+    return {
+        "ratings": RawRole(names=(ratings, f"{recbole}.inter")),
+        "items": RawRole(names=(items, f"{recbole}.item")),
+        "users": RawRole(names=(users, f"{recbole}.user"), required=False),
+    }
 
+
+def _archive(name: str, md5: str, files: dict[str, RawRole]) -> Source:
+    """GroupLens's official archive."""
+    url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
+    members = {role: f"{name}/{raw.names[0]}" for role, raw in files.items()}
+    return Source(kind="url", location=url, checksum=f"md5:{md5}", members=members)
+
+
+_ML100K_FILES = _files("u.data", "u.item", "u.user", "ml-100k")
 _ML100K = Dataset(
     name="ml100k",
     title="MovieLens-100K",
     adapter="movielens",
-    raw_files={
-        "ratings": RawRole(names=("u.data", "ml-100k.inter")),
-        "items": RawRole(names=("u.item", "ml-100k.item")),
-        "users": RawRole(names=("u.user", "ml-100k.user"), required=False),
-    },
+    raw_files=_ML100K_FILES,
     sources=(
-        Source(
-            kind="url",
-            location=_MOVIELENS_URL + "ml-100k.zip",
-            checksum="md5:0e33842e24a9c977be4e0107933c0723",
-            members={"ratings": "ml-100k/u.data", "items": "ml-100k/u.item", "users": "ml-100k/u.user"},
-            note="official archive of GroupLens",
-        ),
+        _archive("ml-100k", "0e33842e24a9c977be4e0107933c0723", _ML100K_FILES),
+        # RecBole ships MovieLens-100K as its example; the data may be used but not passed on.
         Source(
             kind="wheel",
             location="recbole==1.2.1",
             checksum="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-            members={
-                "ratings": "recbole/dataset_example/ml-100k/ml-100k.inter",
-                "items": "recbole/dataset_example/ml-100k/ml-100k.item",
-                "users": "recbole/dataset_example/ml-100k/ml-100k.user",
-            },
-            note="RecBole ships MovieLens-100K as its example; the data may be used but not passed on",
+            members={role: f"recbole/dataset_example/ml-100k/{raw.names[1]}" for role, raw in _ML100K_FILES.items()},
         ),
     ),
     min_ratings=20,
     liked_above=3,
     history_length=12,
-    profile_items=15,
-    profile_skip_last=3,
-    profile_words=100,
 )
 
 _ML100K_DEMO = _ML100K.model_copy(
@@ -132,48 +121,37 @@ _ML100K_DEMO = _ML100K.model_copy(
         "history_length": 8,
         "profile_items": 8,
         "sample_users": 100,
-        "settings": {"sampling": {"k": 32, "valid_rows": 24, "explained_rows": 12}, "training": {"epochs": 2}},
+        "settings": {"sampling": {"k": 32, "valid_rows": 16, "explained_rows": 8}, "training": {"epochs": 2}},
     }
 )
 
+_ML1M_FILES = _files("ratings.dat", "movies.dat", "users.dat", "ml-1m")
 _ML1M = Dataset(
     name="ml1m",
     title="MovieLens-1M",
     adapter="movielens",
-    raw_files={
-        "ratings": RawRole(names=("ratings.dat", "ml-1m.inter")),
-        "items": RawRole(names=("movies.dat", "ml-1m.item")),
-        "users": RawRole(names=("users.dat", "ml-1m.user"), required=False),
-    },
-    sources=(
-        Source(
-            kind="url",
-            location=_MOVIELENS_URL + "ml-1m.zip",
-            checksum="md5:c4d9eecfca2ab87c1945afe126590906",
-            members={"ratings": "ml-1m/ratings.dat", "items": "ml-1m/movies.dat", "users": "ml-1m/users.dat"},
-            note="official archive of GroupLens",
-        ),
-    ),
+    raw_files=_ML1M_FILES,
+    sources=(_archive("ml-1m", "c4d9eecfca2ab87c1945afe126590906", _ML1M_FILES),),
     min_ratings=20,
     liked_at_least=3,
     history_length=20,
-    profile_items=15,
-    profile_skip_last=3,
     profile_words=200,
     settings={"training": {"learning_rate": 4e-5}},
 )
 
 
-def _amazon(
-    name: str,
-    title: str,
-    category: str,
-    *,
-    min_ratings: int,
-    history_length: int,
-    settings: dict[str, dict[str, Setting]] | None = None,
-) -> Dataset:
+def _amazon(name: str, title: str, category: str, min_ratings: int, history_length: int, **training: Setting) -> Dataset:
     """An Amazon Review 2018 category; the profile takes all but the last ``min_ratings`` items (paper section 4)."""
+    # The official files of the McAuley lab, which publishes no checksums.
+    official = Source(
+        kind="url",
+        location="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/",
+        members={
+            "ratings": f"categoryFilesSmall/{category}.csv",
+            "reviews": f"categoryFiles/{category}.json.gz",
+            "metadata": f"metaFiles2/meta_{category}.json.gz",
+        },
+    )
     return Dataset(
         name=name,
         title=title,
@@ -184,25 +162,12 @@ def _amazon(
             "reviews": RawRole(names=(f"{category}.json",)),
             "metadata": RawRole(names=(f"meta_{category}.json",)),
         },
-        sources=(
-            Source(
-                kind="url",
-                location=_AMAZON_URL,
-                members={
-                    "ratings": f"categoryFilesSmall/{category}.csv",
-                    "reviews": f"categoryFiles/{category}.json.gz",
-                    "metadata": f"metaFiles2/meta_{category}.json.gz",
-                },
-                note="official files of the McAuley lab, which publishes no checksums",
-            ),
-        ),
+        sources=(official,),
         min_ratings=min_ratings,
         liked_above=3,
         history_length=history_length,
-        profile_items=15,
         profile_skip_last=min_ratings,
-        profile_words=100,
-        settings=settings or {},
+        settings={"training": training} if training else {},
     )
 
 
@@ -210,14 +175,7 @@ _RECORDS = (
     _ML100K,
     _ML100K_DEMO,
     _ML1M,
-    _amazon(
-        "beauty",
-        "Amazon All Beauty (2018)",
-        "All_Beauty",
-        min_ratings=6,
-        history_length=5,
-        settings={"training": {"batch_size": 6}},
-    ),
+    _amazon("beauty", "Amazon All Beauty (2018)", "All_Beauty", min_ratings=6, history_length=5, batch_size=6),
     _amazon("fashion", "Amazon Fashion (2018)", "AMAZON_FASHION", min_ratings=7, history_length=4),
 )
 

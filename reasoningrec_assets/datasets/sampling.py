@@ -6,25 +6,19 @@ of seed, user and item, so it does not depend on the file's order, and one more 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from reasoningrec_assets.datasets.sql import connect, exact_path, stream
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS
+from reasoningrec_assets.sql import query
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
-Split = Literal["train", "valid", "test"]
-
 # The separator keeps ("1", "23") and ("12", "3") apart.
-_HASH = "md5(concat_ws(chr(31), ?, user_id, target_item_id))"
+_DRAW = "md5(concat_ws(chr(31), $seed, user_id, target_item_id)), user_id, target_item_id"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The chosen windows, all columns, sorted by user id; and how the draw went."""
 
     rows: pa.Table
@@ -46,11 +40,21 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
         The rows, and counts: requested, taken, liked, disliked, liked_available, disliked_available, filled_up (rows of
         one class that stand in for the other) and short_by (rows that the split lacks).
     """
-    available = _sizes(windows, "train")
-    liked, disliked = available[True], available[False]
+    sizes = "SELECT count(*) FILTER (label), count(*) FILTER (NOT label) FROM read_parquet($windows) WHERE split = 'train'"
+    liked, disliked = query(sizes, windows=windows).to_pylist()[0].values()
     take_liked = min(liked, max(k // 2, k - disliked))
     take_disliked = min(disliked, max(k - k // 2, k - liked))
-    rows = _draw(windows, "train", seed, {True: take_liked, False: take_disliked})
+    rows = query(
+        f"""
+        SELECT * FROM read_parquet($windows) WHERE split = 'train'
+        QUALIFY row_number() OVER (PARTITION BY label ORDER BY {_DRAW}) <= CASE WHEN label THEN $liked ELSE $disliked END
+        ORDER BY user_id, target_item_id
+        """,
+        windows=windows,
+        seed=str(seed),
+        liked=take_liked,
+        disliked=take_disliked,
+    )
     counts = {
         "requested": k,
         "taken": rows.num_rows,
@@ -64,48 +68,22 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
     return Choice(rows, counts)
 
 
-def choose_sample(windows: Path, split: Split, n: int | None, seed: int) -> Choice:
-    """``n`` rows of a split at their natural prevalence; all of them where ``n`` is None or the split has no more.
+def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> pa.Table:
+    """``n`` rows of a split at their natural prevalence, or all where it has fewer; all columns, sorted by user id.
 
     Args:
         windows: Parquet file of ``interaction_windows``.
         split: The split to draw from.
         n: Rows wanted.
         seed: Seed of the draw.
-
-    Returns:
-        The rows, and counts: requested, taken, available, liked and short_by.
     """
-    available = sum(_sizes(windows, split).values())
-    wanted = available if n is None else n
-    rows = _draw(windows, split, seed, wanted)
-    liked = sum(cast("list[bool]", rows.column("label").to_pylist()))
-    counts = {
-        "requested": wanted,
-        "taken": rows.num_rows,
-        "available": available,
-        "liked": liked,
-        "short_by": wanted - rows.num_rows,
-    }
-    return Choice(rows, counts)
-
-
-def _sizes(windows: Path, split: Split) -> dict[bool, int]:
-    with connect() as connection:
-        query = "SELECT label, count(*) FROM read_parquet(?) WHERE split = ? GROUP BY label"
-        found = cast("list[tuple[bool, int]]", connection.execute(query, [exact_path(windows), split]).fetchall())
-    return {True: 0, False: 0, **dict(found)}
-
-
-def _draw(windows: Path, split: Split, seed: int, quota: dict[bool, int] | int) -> pa.Table:
-    """The first rows of the split in hash order, of each class or of all."""
-    within = "PARTITION BY label" if isinstance(quota, dict) else ""
-    liked, disliked = (quota[True], quota[False]) if isinstance(quota, dict) else (quota, quota)
-    query = f"""
-        SELECT * FROM read_parquet(?) WHERE split = ?
-        QUALIFY row_number() OVER ({within} ORDER BY {_HASH}, user_id, target_item_id) <= CASE WHEN label THEN ? ELSE ? END
+    return query(
+        f"""
+        SELECT * FROM (SELECT * FROM read_parquet($windows) WHERE split = $split ORDER BY {_DRAW} LIMIT $n)
         ORDER BY user_id, target_item_id
-    """
-    with connect() as connection:
-        params: list[object] = [exact_path(windows), split, str(seed), liked, disliked]
-        return stream(connection, query, INTERACTION_WINDOWS, params=params, close=False).read_all()
+        """,
+        windows=windows,
+        split=split,
+        seed=str(seed),
+        n=n,
+    )

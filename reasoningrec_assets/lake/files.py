@@ -7,17 +7,19 @@ any knowledge of tables or receipts. Locks are `flock`s, so that the kernel free
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import PermanentError, PlatformError
 
 
 def sha256_file(path: Path) -> str:
@@ -36,17 +38,13 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Have the kernel write a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
 
 
 def move_into_place(source: Path, target: Path) -> None:
@@ -58,14 +56,13 @@ def move_into_place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         for path in source.rglob("*"):
-            if path.is_file():
-                _sync_file(path)
+            _flush(path)
         if not target.exists():
             source.rename(target)
     else:
-        _sync_file(source)
+        _flush(source)
         source.replace(target)
-    _sync_folder(target.parent)
+    _flush(target.parent)
 
 
 def create_exclusive(path: Path, content: str) -> bool:
@@ -79,14 +76,14 @@ def create_exclusive(path: Path, content: str) -> bool:
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         temporary.write_text(content, encoding="utf-8")
-        _sync_file(temporary)
+        _flush(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _flush(path.parent)
     return True
 
 
@@ -100,9 +97,7 @@ def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Gener
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle):
             if on_wait is not None:
                 on_wait()
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -110,16 +105,22 @@ def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Gener
 
 
 @contextlib.contextmanager
-def try_exclusive(path: Path) -> Generator[bool]:
-    """Like `exclusive`, but yields False at once where somebody else holds the lock."""
+def try_exclusive(path: Path, *, wait_seconds: float = 0.0) -> Generator[bool]:
+    """Like `exclusive`, but yields False where somebody else still holds the lock after the wait."""
+    deadline = time.monotonic() + wait_seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        while not (free := _locked(handle)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield free
+
+
+def _locked(handle: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -157,12 +158,17 @@ def disk_errors(attempted: str, where: Path) -> Generator[None]:
     """Turn a full or read-only disk into an error that says which folder it is and what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in {28, 30, 122}:  # ENOSPC, EROFS, EDQUOT
+    except PlatformError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None and os.strerror(errno.ENOSPC) in str(error):  # how DuckDB and safetensors tell of a full disk
+            number = errno.ENOSPC
+        if number not in {errno.ENOSPC, errno.EROFS, errno.EDQUOT}:
             raise
         raise PermanentError(
             attempted,
             where=str(where),
-            problem=os.strerror(error.errno),
+            problem=os.strerror(number),
             remedy="Free space there or set REASONINGREC_DATA to another disk, then run again; nothing half-written was kept",
         ) from error

@@ -68,10 +68,6 @@ class Receipt:
     device: str | None = None
     error: str | None = None
 
-    def to_json(self) -> str:
-        """The receipt as canonical JSON."""
-        return canonical_json(dataclasses.asdict(self))
-
     @classmethod
     def from_json(cls, text: str) -> Receipt:
         """Read a receipt; unknown fields, written by a newer version, are left out."""
@@ -99,10 +95,6 @@ class CheckReceipt:
     details: dict[str, str]
     sequence: int = 0
 
-    def to_json(self) -> str:
-        """The receipt as canonical JSON."""
-        return canonical_json(dataclasses.asdict(self))
-
 
 R = TypeVar("R", Receipt, CheckReceipt)
 
@@ -127,7 +119,7 @@ class ReceiptStore:
     def _append(self, folder: Path, receipt: R) -> R:
         while True:
             numbered = dataclasses.replace(receipt, sequence=max(self._sequences(folder), default=0) + 1)
-            if create_exclusive(folder / f"{numbered.sequence:08d}.json", numbered.to_json()):
+            if create_exclusive(folder / f"{numbered.sequence:08d}.json", canonical_json(dataclasses.asdict(numbered))):
                 return numbered
 
     def newest(self, asset: str, partition: str) -> Receipt | None:

@@ -7,7 +7,6 @@ that records lineage. It knows nothing of Dagster: a notebook or a benchmark cal
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import time
@@ -18,15 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.files import (
-    canonical_json,
-    disk_errors,
-    exclusive,
-    move_into_place,
-    scratch_folder,
-    sha256_file,
-    sha256_json,
-)
+from reasoningrec_assets.lake import files
 from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore, Upstream
 from reasoningrec_assets.lake.schemas import TableSchema, table_of
 from reasoningrec_assets.lake.tables import preview, write_table
@@ -75,8 +66,12 @@ class Step:
     """What a materialization depends on, apart from its inputs' content.
 
     Attributes:
+        asset: Key of the asset that is made; its last part names the table, see `lake.schemas`.
+        partition: The dataset.
+        code_version: Changed by a person when the code gives another result.
         settings: Everything that decides the result, as JSON values, without secrets.
         upstream: Asset keys read, all in the same partition.
+        run_id: The run that the receipt names; no part of what is reused.
         external: Reads what no fingerprint covers, such as files that a user may change: always built, committed only
             when the content is new.
         force: Build and commit even though nothing changed.
@@ -109,18 +104,18 @@ class Output:
 class Inputs:
     """The resolved upstream versions, and a scratch folder that lives as long as the build."""
 
+    lake: Lake
     receipts: Mapping[str, Receipt]
-    paths: Mapping[str, Path]
     scratch: Path
 
     def __getitem__(self, asset: str) -> Path:
         """Path of an upstream's data: a Parquet file or a model directory."""
-        return self.paths[asset]
+        return self.lake.path_of(self.receipts[asset])
 
 
 def fingerprint(step: Step, upstream: Mapping[str, Receipt]) -> str:
     """SHA-256 of all that decides a result: code version, settings and upstream content."""
-    return sha256_json(
+    return files.sha256_json(
         {
             "asset": step.asset,
             "partition": step.partition,
@@ -148,62 +143,56 @@ def run_step(
     Raises:
         PermanentError: An input is missing, or the output is refused. A failed receipt is left in either case.
     """
+    upstream: dict[str, Receipt] = {}
+    mark = ""
+
+    def receipt(status: Literal["success", "failed"], **found: Any) -> Receipt:
+        read = [Upstream(asset, step.partition, made.data_version or "", made.sequence) for asset, made in upstream.items()]
+        return Receipt(
+            **{name: getattr(step, name) for name in ("asset", "partition", "run_id", "code_version")},
+            status=status,
+            started_at=started.isoformat(),
+            finished_at=datetime.now(UTC).isoformat(),
+            seconds=round(time.monotonic() - clock, 3),
+            fingerprint=mark,
+            upstream=tuple(read),
+            settings=dict(step.settings),
+            **found,
+        )
+
+    def reused(same: Receipt) -> tuple[Receipt, bool]:
+        log(f"{step.asset}: unchanged, version {(same.data_version or '')[:12]} reused")
+        return same, True
+
+    lock = lake.root / "locks" / step.asset / f"{step.partition}.lock"
     # two identical runs at once: the second waits here, then finds the first one's receipt and reuses it
-    with exclusive(
-        lake.root / "locks" / step.asset / f"{step.partition}.lock",
-        on_wait=lambda: log(f"{step.asset}: another run is at it, waiting"),
-    ):
-        started = datetime.now(UTC)
-        clock = time.monotonic()
-        mark = ""
-        upstream: dict[str, Receipt] = {}
+    with files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting")):
+        started, clock = datetime.now(UTC), time.monotonic()
         try:
             for asset in step.upstream:
                 upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
             mark = fingerprint(step, upstream)
-            newest = lake.receipts.newest(step.asset, step.partition)
-            if newest is not None and not step.force and not step.external and newest.fingerprint == mark:
-                if verify(lake, newest):
-                    log(f"{step.asset}: unchanged, version {(newest.data_version or '')[:12]} reused")
-                    return newest, True
-                log(f"{step.asset}: {lake.path_of(newest)} is missing or damaged; making it again")
-            with (
-                disk_errors(f"write {step.asset}[{step.partition}]", lake.root),
-                scratch_folder(lake.root / "scratch") as scratch,
-            ):
-                inputs = Inputs(upstream, {asset: lake.path_of(receipt) for asset, receipt in upstream.items()}, scratch)
-                output = build(inputs)
-                receipt = _publish(lake, step, output, scratch)
-                if (
-                    step.external
-                    and not step.force
-                    and newest is not None
-                    and (newest.fingerprint, newest.data_version) == (mark, receipt.data_version)
-                ):
-                    log(f"{step.asset}: unchanged, version {(newest.data_version or '')[:12]} reused")
-                    return newest, True
-                receipt = dataclasses.replace(
-                    receipt,
-                    fingerprint=mark,
-                    upstream=_edges(step, upstream),
-                    started_at=started.isoformat(),
-                    finished_at=datetime.now(UTC).isoformat(),
-                    seconds=round(time.monotonic() - clock, 3),
-                )
-                return lake.receipts.append(receipt), False
+            same = None if step.force else lake.receipts.newest(step.asset, step.partition)
+            if same is not None and same.fingerprint != mark:
+                same = None
+            if same is not None and not step.external:
+                if verify(lake, same):
+                    return reused(same)
+                log(f"{step.asset}: {lake.path_of(same)} is missing or damaged; making it again")
+            where = f"write {step.asset}[{step.partition}]"
+            with files.disk_errors(where, lake.root), files.scratch_folder(lake.root / "scratch") as scratch:
+                source, found = _description(step, build(Inputs(lake, upstream, scratch)), scratch)
+                made = receipt("success", **found)
+                target = lake.path_of(made)
+                if target.is_dir() and not verify(lake, made):
+                    shutil.rmtree(target)
+                files.move_into_place(source, target)
+                if same is not None and step.external and same.data_version == made.data_version:
+                    return reused(same)
+                return lake.receipts.append(receipt("success", **found)), False
         except BaseException as error:
-            failed = _blank(step, status="failed")
-            failed = dataclasses.replace(
-                failed,
-                fingerprint=mark,
-                upstream=_edges(step, upstream),
-                started_at=started.isoformat(),
-                finished_at=datetime.now(UTC).isoformat(),
-                seconds=round(time.monotonic() - clock, 3),
-                error=f"{type(error).__name__}: {error}"[:4000],
-            )
             with contextlib.suppress(OSError):  # on a full disk there is no room for the receipt either: the first error counts
-                lake.receipts.append(failed)
+                lake.receipts.append(receipt("failed", error=f"{type(error).__name__}: {error}"[:4000]))
             raise
 
 
@@ -211,105 +200,55 @@ def verify(lake: Lake, receipt: Receipt) -> bool:
     """Whether the data that a receipt names is there and hashes to its data version."""
     path = lake.path_of(receipt)
     if receipt.kind != "model":
-        return path.is_file() and sha256_file(path) == receipt.data_version
+        return path.is_file() and files.sha256_file(path) == receipt.data_version
     manifest = path / MANIFEST
-    if not manifest.is_file() or sha256_file(manifest) != receipt.data_version:
+    if not manifest.is_file() or files.sha256_file(manifest) != receipt.data_version:
         return False
-    files: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    return all((path / name).is_file() and sha256_file(path / name) == digest for name, digest in files.items())
+    declared: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    return all((path / name).is_file() and files.sha256_file(path / name) == digest for name, digest in declared.items())
 
 
 def seal(folder: Path, description: Mapping[str, Any]) -> None:
     """Write a model directory's manifest: what the model is, and the SHA-256 of each of its files."""
     # sealing again replaces the manifest, so its own hash must not be in it
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
-    files = {str(path.relative_to(folder)): sha256_file(path) for path in paths}
-    (folder / MANIFEST).write_text(canonical_json({**description, "files": files}), encoding="utf-8")
+    digests = {str(path.relative_to(folder)): files.sha256_file(path) for path in paths}
+    (folder / MANIFEST).write_text(files.canonical_json({**description, "files": digests}), encoding="utf-8")
 
 
-def _publish(lake: Lake, step: Step, output: Output, scratch: Path) -> Receipt:
-    schema = table_of(step.asset)
-    details = dict(output.details)
-    rows: int | None = None
-    kind: Literal["table", "model", "page"]
+def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[str, Any]]:
+    """The file or folder to publish, a table written first, and what its receipt says of it."""
+    found = {name: getattr(output, name) for name in ("metrics", "details", "models", "prompts", "device")}
     if output.table is not None:
+        schema = table_of(step.asset)
         assert schema is not None, f"{step.asset} writes a table that lake/schemas.py does not declare"
         source = scratch / "table.parquet"
-        rows = write_table(schema, output.table, source, dataset=step.partition)
-        details["preview"] = preview(source)
-        kind, version, name = "table", sha256_file(source), "{}.parquet"
+        found |= {
+            "kind": "table",
+            "row_count": write_table(schema, output.table, source, dataset=step.partition),
+            "columns": tuple(
+                {"name": c.name, "type": c.type, "nullable": c.nullable, "description": c.description} for c in schema.columns
+            ),
+            "column_lineage": _column_lineage(schema, step.upstream),
+            "details": {**output.details, "preview": preview(source)},
+        }
     else:
         assert output.path is not None, f"{step.asset} returned neither a table nor a path"
         source = output.path
-        if source.is_dir():
-            kind, version, name = "model", sha256_file(source / MANIFEST), "{}"
-        else:
-            kind, version, name = "page", sha256_file(source), "{}" + source.suffix
-    size = source.stat().st_size if source.is_file() else sum(p.stat().st_size for p in source.rglob("*") if p.is_file())
-    relative = Path(step.asset) / step.partition / name.format(version)
-    receipt = dataclasses.replace(
-        _blank(step, status="success"),
-        data_version=version,
-        kind=kind,
-        path=str(relative),
-        bytes=size,
-        row_count=rows,
-        columns=_columns(schema) if kind == "table" else (),
-        column_lineage=_column_lineage(schema, step.upstream) if kind == "table" else {},
-        metrics=output.metrics,
-        details=details,
-        models=output.models,
-        prompts=output.prompts,
-        device=output.device,
-    )
-    target = lake.root / "lake" / relative
-    if target.is_dir() and not verify(lake, receipt):
-        shutil.rmtree(target)
-    move_into_place(source, target)
-    return receipt
+        found["kind"] = "model" if source.is_dir() else "page"
+    version = files.sha256_file(source / MANIFEST if source.is_dir() else source)
+    size = sum(part.stat().st_size for part in (source, *source.rglob("*")) if part.is_file())
+    path = f"{step.asset}/{step.partition}/{version}{source.suffix if source.is_file() else ''}"
+    return source, {**found, "data_version": version, "path": path, "bytes": size}
 
 
-def _blank(step: Step, *, status: Literal["success", "failed"]) -> Receipt:
-    return Receipt(
-        asset=step.asset,
-        partition=step.partition,
-        status=status,
-        run_id=step.run_id,
-        started_at="",
-        finished_at="",
-        seconds=0.0,
-        code_version=step.code_version,
-        fingerprint="",
-        settings=dict(step.settings),
-    )
-
-
-def _edges(step: Step, upstream: Mapping[str, Receipt]) -> tuple[Upstream, ...]:
-    return tuple(
-        Upstream(asset, step.partition, receipt.data_version or "", receipt.sequence) for asset, receipt in upstream.items()
-    )
-
-
-def _columns(schema: TableSchema | None) -> tuple[dict[str, Any], ...]:
-    if schema is None:
-        return ()
-    return tuple({"name": c.name, "type": c.type, "nullable": c.nullable, "description": c.description} for c in schema.columns)
-
-
-def _column_lineage(schema: TableSchema | None, upstream: tuple[str, ...]) -> dict[str, list[dict[str, str]]]:
+def _column_lineage(schema: TableSchema, upstream: tuple[str, ...]) -> dict[str, list[dict[str, str]]]:
     """Declared sources, resolved to the assets that this step really read."""
-    if schema is None:
-        return {}
-    by_table: dict[str, list[str]] = {}
-    for asset in upstream:
-        by_table.setdefault(asset.rsplit("/", 1)[-1], []).append(asset)
     lineage: dict[str, list[dict[str, str]]] = {}
     for column in schema.columns:
-        found = [
-            {"asset": asset, "column": source.split(".", 1)[1]}
-            for source in column.sources
-            for asset in by_table.get(source.split(".", 1)[0], [])
-        ]
-        if found:
-            lineage[column.name] = found
+        for source in column.sources:
+            table, name = source.split(".")
+            for asset in upstream:
+                if asset.rsplit("/", 1)[-1] == table:
+                    lineage.setdefault(column.name, []).append({"asset": asset, "column": name})
     return lineage

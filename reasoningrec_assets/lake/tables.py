@@ -72,8 +72,8 @@ def _fits(given: pa.DataType, declared: pa.DataType) -> bool:
     if types.is_dictionary(given):
         return _fits(given.value_type, declared)
     if types.is_list(declared):
-        lists = (types.is_list, types.is_large_list, types.is_list_view)
-        return any(is_list(given) for is_list in lists) and _fits(given.value_type, declared.value_type)
+        is_list = types.is_list(given) or types.is_large_list(given) or types.is_list_view(given)
+        return is_list and _fits(given.value_type, declared.value_type)
     if types.is_string(declared):
         return types.is_string(given) or types.is_large_string(given) or types.is_string_view(given)
     if types.is_boolean(declared):
@@ -84,8 +84,6 @@ def _fits(given: pa.DataType, declared: pa.DataType) -> bool:
 
 
 def _conform(schema: TableSchema, group: pa.Table, arrow: pa.Schema, dataset: str) -> pa.Table:
-    import pyarrow as pa
-
     group = group.select(arrow.names)
     for field in arrow:
         if not field.nullable and group.column(field.name).null_count:
@@ -94,7 +92,7 @@ def _conform(schema: TableSchema, group: pa.Table, arrow: pa.Schema, dataset: st
         raise _refused(schema, f"rows of another partition than {dataset}")
     try:
         return group.cast(arrow).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (ValueError, NotImplementedError) as error:
         raise _refused(schema, f"a column does not fit its declared type: {error}") from error
 
 
@@ -128,10 +126,7 @@ def preview(path: Path, limit: int = 10, width: int = 120) -> str:
     """The first rows as a Markdown table, cells cut, for the Dagster UI and the receipt."""
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    head = next(file.iter_batches(batch_size=limit), None)
-    if head is None:
-        return ""
+    head = next(pq.ParquetFile(path).iter_batches(batch_size=limit))
     lines = ["| " + " | ".join(head.schema.names) + " |", "|" + " --- |" * len(head.schema.names)]
     lines += ["| " + " | ".join(_cell(row[name], width) for name in head.schema.names) + " |" for row in head.to_pylist()]
     return "\n".join(lines)

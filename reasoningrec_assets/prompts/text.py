@@ -26,10 +26,13 @@ def one_line(text: str) -> str:
 
 
 def trim_to_sentence(text: str) -> str:
-    """The text up to its last full sentence; empty where no sentence ends.
+    """The text up to its last full sentence; where no sentence ends, up to its last full clause, closed with a full stop.
 
-    An answer cut at the token limit ends in half a sentence, and a student that trains on those learns to stop
-    in the middle.
+    An answer cut at the token limit ends in half a sentence, and a student that trains on those learns to stop in the
+    middle. Empty where not even a clause ends.
     """
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]].strip() if ends else ""
+    if ends:
+        return text[: ends[-1]].strip()
+    clause = max(text.rfind(mark) for mark in (", ", "; ", ": "))
+    return f"{text[:clause].strip()}." if clause > 0 else ""

@@ -49,6 +49,9 @@ class Store:
                 (folder / "weights").write_text(salt)
                 seal(folder, {"rank": 8})
                 return Output(path=folder, models=({"role": "base", "reference": "hf:a/b", "revision": "1"},), **common)
+            if asset == "evaluation_report":
+                (inputs.scratch / "page.html").write_text(salt)
+                return Output(path=inputs.scratch / "page.html", **common)
             return Output(table=table if table is not None else rows(asset, partition, salt), **common)
 
         settings = {"salt": salt, "nested": {"rate": 0.1, "names": ["a"]}}
@@ -77,11 +80,11 @@ class Store:
             )
         )
 
-    def sync(self):
+    def sync(self, **extra: float):
         from reasoningrec_assets.catalog import sync
 
         self.lines.clear()
-        return sync(self.root, log=self.lines.append)
+        return sync(self.root, log=self.lines.append, **extra)
 
     def query(self, sql: str, values: list[object] | None = None) -> list[tuple]:
         """Through a plain client: no helper of ours, no extension beyond what the file needs by itself."""

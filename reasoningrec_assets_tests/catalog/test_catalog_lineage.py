@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reasoningrec_assets.lake.receipts import Receipt, Upstream
 
+AT = "2026-01-02T03:04:05+00:00"
 WALK = "SELECT depth, asset, sequence, data_version, is_current FROM lineage_upstream(?, ?)"
 
 
@@ -107,5 +108,5 @@ def test_any_depth(store):
 
 
 def append(store, asset: str, version: str, upstream: tuple[Upstream, ...]) -> None:
-    plain = Receipt(asset, "fashion", "success", "run-1", "", "", 0.0, "1", "", data_version=version, upstream=upstream)
+    plain = Receipt(asset, "fashion", "success", "run-1", AT, AT, 0.0, "1", "", data_version=version, upstream=upstream)
     store.lake.receipts.append(plain)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,7 +101,7 @@ def test_failure_is_recorded_and_the_version_before_still_reads(publish, lake, r
 
 def test_missing_input_names_the_command_that_makes_it(publish, lake):
     with pytest.raises(
-        PermanentError, match=r"read items\[fashion\] for item_descriptions.*--select '\+items' --partition fashion"
+        PermanentError, match=r"read items\[fashion\] for item_descriptions.*--select '\+key:\"items\"' --partition fashion"
     ):
         publish("item_descriptions", upstream=("items",))
     assert lake.receipts.read(lake.root / "receipts/item_descriptions/fashion/00000001.json").status == "failed"
@@ -185,11 +186,16 @@ def test_concurrent_receipts_get_consecutive_numbers(tmp_path: Path):
         assert json.loads(path.read_text())["sequence"] == int(path.stem)
 
 
-def test_full_disk_names_the_folder_and_the_way_out(publish, lake, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), duckdb.IOException("IO Error: Could not write x: No space left on device")],
+    ids=["system", "duckdb"],
+)
+def test_full_disk_names_the_folder_and_the_way_out(error, publish, lake, monkeypatch):
     good, _ = publish("items")
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(PermanentError) as caught:

@@ -6,20 +6,18 @@ item descriptions need.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasoningrec_assets.datasets.adapters.delimited import Layout
-from reasoningrec_assets.datasets.adapters.delimited import load_ratings as load_delimited_ratings
-from reasoningrec_assets.datasets.sql import exact_path, literal
+from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.sql import exact_path, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     import duckdb
 
-_RATINGS = Layout("the ratings CSV", ("item_id", "user_id", "rating", "timestamp"), ",")
+_RATINGS = delimited.Layout("the ratings CSV", ("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
 
 # The longest honest titles have a few hundred characters, dumps of page scripts up to 423,494.
 _LONGEST_TITLE = 500
@@ -35,7 +33,7 @@ def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path
     Raises:
         PermanentError: A line is not item, user, rating from 1 to 5, timestamp; the message names the line.
     """
-    load_delimited_ratings(connection, files["ratings"], _RATINGS, lowest=1, highest=5)
+    delimited.load(connection, "events", files["ratings"], _RATINGS)
 
 
 def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
@@ -67,12 +65,9 @@ def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path])
             FROM lines WHERE asin IS NOT NULL
             """
         )
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
+    except duckdb.ProgrammingError as error:
         problem = str(error).split("\n", maxsplit=1)[0]
-        remedy = "Correct or remove that line, or get the file again from its source"
-        raise PermanentError("read the metadata", where=str(path), problem=problem, remedy=remedy) from error
+        raise PermanentError("read the metadata", where=str(path), problem=problem, remedy=delimited.REMEDY) from error
 
 
 def _text(column: str) -> str:

@@ -6,16 +6,15 @@ Filtering and ordering belong to `cleaning`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasoningrec_assets.datasets.adapters.delimited import Layout, bad_line, first_line, load_text, plain_name
-from reasoningrec_assets.datasets.adapters.delimited import load_ratings as load_delimited_ratings
-from reasoningrec_assets.datasets.sql import literal
+from reasoningrec_assets.datasets.adapters import delimited
+from reasoningrec_assets.datasets.adapters.delimited import Layout, bad_line, plain_name
+from reasoningrec_assets.sql import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     import duckdb
 
 _EVENT = ("user_id", "item_id", "rating", "timestamp")
@@ -35,21 +34,11 @@ _DATA_ITEMS = Layout(
 )
 _DAT_ITEMS = Layout("movies.dat", ("item_id", "title", "genres"), "::", "latin-1")
 
-# What the headers of the other two layouts call our columns.
-_CSV_NAMES = {
-    "userId": "user_id",
-    "movieId": "item_id",
-    "rating": "rating",
-    "timestamp": "timestamp",
-    "title": "title",
-    "genres": "genres",
-}
-_RECBOLE_NAMES = {
-    **{name: name for name in _EVENT},
-    "movie_title": "title",
-    "release_year": "year",
-    "class": "genres",
-    "genre": "genres",
+# What the headers of the other two layouts, CSV and RecBole's, call our columns.
+_NAMES = {
+    **{name: name for name in (*_EVENT, "title", "genres")},
+    **{"userId": "user_id", "movieId": "item_id"},
+    **{"movie_title": "title", "release_year": "year", "class": "genres", "genre": "genres"},
 }
 
 # A year, or years, in brackets at the end, perhaps followed by IMDb's mark of a video release such as "(V)".
@@ -63,8 +52,7 @@ def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path
         PermanentError: The file breaks its layout; the message names the line.
     """
     path = files["ratings"]
-    layout = _with_header(path, _EVENT) or (_DAT_RATINGS if plain_name(path).endswith(".dat") else _DATA_RATINGS)
-    load_delimited_ratings(connection, path, layout, lowest=0.5, highest=5)
+    delimited.load(connection, "events", path, _layout(path, _DAT_RATINGS, _DATA_RATINGS, _EVENT))
 
 
 def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
@@ -76,11 +64,8 @@ def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path])
     Raises:
         PermanentError: The file breaks its layout; the message names the line.
     """
-    path = files["items"]
-    layout = _with_header(path, ("item_id", "title", "genres")) or (
-        _DAT_ITEMS if plain_name(path).endswith(".dat") else _DATA_ITEMS
-    )
-    load_text(connection, path, layout, "item_lines")
+    layout = _layout(files["items"], _DAT_ITEMS, _DATA_ITEMS, ("item_id", "title", "genres"))
+    delimited.load(connection, "item_lines", files["items"], layout)
     title = "title"
     if "year" in layout.columns:
         title = "CASE WHEN regexp_full_match(year, '\\d{4}|[IVX]+') THEN title || ' (' || year || ')' ELSE title END"
@@ -109,22 +94,24 @@ def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path])
     )
 
 
-def _with_header(path: Path, needed: tuple[str, ...]) -> Layout | None:
-    """The layout that a header line declares, for RecBole's typed tables and for CSV; else None.
+def _layout(path: Path, dat: Layout, data: Layout, needed: tuple[str, ...]) -> Layout:
+    """The layout of a file by its ending, and for CSV and RecBole's typed tables by the header line.
 
     Raises:
-        PermanentError: The header lacks a column that is needed.
+        PermanentError: The file is empty, or its header lacks a column that is needed.
     """
     name = plain_name(path)
-    if name.endswith((".inter", ".item")) and name != "u.item":
-        delimiter, quote, known = "\t", "", _RECBOLE_NAMES
-    elif name.endswith(".csv"):
-        delimiter, quote, known = ",", '"', _CSV_NAMES
+    if name.endswith(".csv"):
+        delimiter, quote = ",", '"'
+    elif name.endswith((".inter", ".item")) and name != "u.item":
+        delimiter, quote = "\t", ""
     else:
-        return None
-    header = first_line(path)
+        return dat if name.endswith(".dat") else data
+    _, header = next(delimited.lines(path), (1, ""))
+    if not header:
+        raise bad_line(path, 1, "the file is empty")
     fields = [field.strip().strip('"').partition(":")[0] for field in header.split(delimiter)]
-    columns = tuple(known.get(field, f"other{n}") for n, field in enumerate(fields))
+    columns = tuple(_NAMES.get(field, f"other{n}") for n, field in enumerate(fields))
     missing = [column for column in needed if column not in columns]
     if missing or len(set(columns)) != len(columns):
         raise bad_line(path, 1, f"the header has no usable column for {', '.join(missing or needed)}: {header[:80]!r}")

@@ -1,0 +1,247 @@
+"""Real materializations of the whole graph on a tiny random model."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from reasoningrec_assets.catalog import connect, sync
+from reasoningrec_assets.lake.steps import verify
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.models import store
+from reasoningrec_assets_tests.assets.conftest import DEMO
+from reasoningrec_assets_tests.conftest import write_movielens
+
+TABLE_VIEWS = {
+    "raw_dataset",
+    "cleaned_interactions",
+    "items",
+    "interaction_windows",
+    "item_descriptions",
+    "user_profiles",
+    "reasoning_labels",
+    "sft_splits",
+    "predictions",
+    "evaluation_metrics",
+}
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """From here on, loading any model is an error."""
+
+    def refuse(*_args, **_more):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(store, "load_causal_model", refuse)
+    monkeypatch.setattr("reasoningrec_assets.metrics.text.bertscore", refuse)
+
+
+def test_the_whole_pipeline_runs_and_a_second_run_does_no_work(pipeline, monkeypatch, request):
+    first = pipeline.run()
+    versions = pipeline.versions()
+    assert len(versions) == 15
+    checks = first.get_asset_check_evaluations()
+    assert len(checks) > 25
+    assert not [check.check_name for check in checks if not check.passed]
+
+    request.getfixturevalue("no_model")
+    receipts = sorted(pipeline.lake.receipts.root.rglob("*.json"))
+    second = pipeline.run()
+    assert pipeline.versions() == versions
+    reused = (
+        [event.materialization.metadata["reused"].value for event in second.get_asset_materialization_events_()]
+        if hasattr(second, "get_asset_materialization_events_")
+        else [
+            event.step_materialization_data.materialization.metadata["reused"].value
+            for event in second.all_events
+            if event.is_step_materialization
+        ]
+    )
+    assert reused == [True] * 15
+    new = [path for path in sorted(pipeline.lake.receipts.root.rglob("*.json")) if path not in receipts]
+    assert all("checks" in path.parts for path in new), "a reused step left another receipt"
+
+
+def test_sql_answers_where_every_figure_came_from(pipeline):
+    pipeline.run()
+    sync(pipeline.lake.root, log=lambda _: None)
+    with duckdb.connect(str(pipeline.lake.root / "catalog.duckdb"), read_only=True) as client:
+        views = {row[0] for row in client.sql("select view_name from duckdb_views() where not internal").fetchall()}
+        assert views >= TABLE_VIEWS
+        for view in TABLE_VIEWS:
+            assert client.sql(f"select count(*) from {view}").fetchall()[0][0] > 0, view
+        methods = {row[0] for row in client.sql("select distinct method from predictions").fetchall()}
+        assert methods == {"student", "zero_shot_student", "like_rate", "logistic_regression"}
+        walk = client.sql(f"select asset, data_version from lineage_upstream('evaluation_metrics', '{DEMO}')").fetchall()
+        assert dict(walk) == {asset: version for asset, version in pipeline.versions().items() if asset != "evaluation_report"}
+        checked = client.sql("select bool_and(passed), count(*) from check_results").fetchall()[0]
+        assert checked[0]
+        assert checked[1] > 25
+        assert client.sql("select value from metrics where asset = 'evaluation_metrics' and name = 'student_auc'").fetchall()
+
+
+def test_everything_the_ui_shows_is_in_the_catalogue(pipeline):
+    result = pipeline.run(selection='+key:"interaction_windows"')
+    (shown,) = [
+        event.step_materialization_data.materialization.metadata
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key.to_user_string() == "interaction_windows"
+    ]
+    sync(pipeline.lake.root, log=lambda _: None)
+    with connect(pipeline.lake.root) as client:
+        columns = dict(client.execute("select name, type from columns where asset = 'interaction_windows'").fetchall())
+        assert columns == {column.name: column.type for column in shown["dagster/column_schema"].value.columns}
+        lineage = set(
+            client.execute(
+                "select column_name, upstream_asset, upstream_column from column_lineage where asset = 'interaction_windows'"
+            ).fetchall()
+        )
+        assert lineage == {
+            (name, dep.asset_key.to_user_string(), dep.column_name)
+            for name, deps in shown["dagster/column_lineage"].value.deps_by_column.items()
+            for dep in deps
+        }
+        figures = dict(client.execute("select name, value from metrics where asset = 'interaction_windows'").fetchall())
+        assert figures["windows"] == shown["windows"].value
+        preview = client.execute("select value from metadata where asset = 'interaction_windows' and name = 'preview'").fetchall()
+        assert preview == [(shown["preview"].value,)]
+        rows = client.execute("select row_count from current_materializations where asset = 'interaction_windows'").fetchall()
+        assert rows == [(shown["dagster/row_count"].value,)]
+
+
+def test_forced_training_on_the_same_data_gives_the_same_student(pipeline):
+    pipeline.run()
+    before = pipeline.versions()
+    sequence = pipeline.lake.newest("lora_model", DEMO).sequence
+    pipeline.run(
+        selection="lora_model or predictions",
+        config={"lora_model": {"config": {"force": True}}, "predictions": {"config": {"force": True}}},
+    )
+    assert pipeline.lake.newest("lora_model", DEMO).sequence == sequence + 1
+    assert pipeline.versions() == before
+
+
+def test_run_config_overrides_one_setting_and_only_what_depends_on_it_is_made_again(pipeline):
+    pipeline.run()
+    before = pipeline.versions()
+    pipeline.run(config={"lora_model": {"config": {"training": {"learning_rate": 0.05}}}})
+    after = pipeline.versions()
+    changed = {asset for asset in after if after[asset] != before[asset]}
+    assert changed == {"lora_model", "predictions", "evaluation_metrics", "evaluation_report"}
+    assert pipeline.lake.newest("lora_model", DEMO).settings["learning_rate"] == 0.05
+
+
+def test_labels_are_written_only_for_the_rows_that_need_them(pipeline):
+    pipeline.run()
+    paths = {
+        asset: pipeline.lake.path_of(pipeline.lake.newest(asset, DEMO))
+        for asset in ("reasoning_labels", "sft_splits", "item_descriptions", "interaction_windows")
+    }
+    labels = read_rows(paths["reasoning_labels"])
+    assert [sum(row["split"] == split for row in labels) for split in ("train", "valid", "test")] == [8, 0, 4]
+    assert sum(row["label"] for row in labels if row["split"] == "train") == 4
+    splits = read_rows(paths["sft_splits"])
+    windows = read_rows(paths["interaction_windows"])
+    assert sum(row["split"] == "test" for row in splits) == sum(row["split"] == "test" for row in windows)
+    needed = {item for row in windows for item in (row["target_item_id"], *row["history_item_ids"], *row["profile_item_ids"])}
+    assert {row["item_id"] for row in read_rows(paths["item_descriptions"])} == needed
+
+
+def test_explanations_follow_the_models_own_prediction(pipeline, monkeypatch):
+    from reasoningrec_assets.training import student
+
+    asked = []
+    original = student.write_texts
+    monkeypatch.setattr(student, "write_texts", lambda requests, **more: (asked.extend(requests), original(requests, **more))[1])
+    pipeline.run()
+    path = pipeline.lake.path_of(pipeline.lake.newest("predictions", DEMO))
+    scores = {f"{row['split']}/{row['user_id']}/{row['target_item_id']}": row["score"] for row in read_rows(path)}
+    explained = [request for request in asked if request.row in scores]
+    assert len(explained) == 8, "four rows, once fine-tuned and once zero-shot"
+    path = pipeline.lake.path_of(pipeline.lake.newest("zero_shot/student/predictions", DEMO))
+    zero_shot = {f"{row['split']}/{row['user_id']}/{row['target_item_id']}": row["score"] for row in read_rows(path)}
+    said = {(request.row, request.prefill) for request in explained}
+    expected = {
+        (row, f"Prediction: {'Yes' if by_row[row] > 0 else 'No'}\n")
+        for by_row in (scores, zero_shot)
+        for row in {r.row for r in explained}
+    }
+    assert said == expected
+
+
+def test_a_new_raw_file_is_noticed(pipeline):
+    pipeline.run(selection='+key:"interaction_windows"')
+    before = pipeline.versions()
+    write_movielens(pipeline.lake.root / "raw" / "ml100k", users=25)
+    pipeline.run(selection='+key:"interaction_windows"')
+    assert all(
+        pipeline.versions()[asset] != before[asset] for asset in ("raw_dataset", "cleaned_interactions", "interaction_windows")
+    )
+
+
+def test_a_failed_step_leaves_the_old_partition_readable(pipeline):
+    pipeline.run(selection='+key:"interaction_windows"')
+    before = pipeline.versions()
+    with (pipeline.lake.root / "raw" / "ml100k" / "u.data").open("a") as file:
+        file.write("1\t2\tthree\t880000000\n")
+    result = pipeline.run(selection='+key:"interaction_windows"', raise_on_error=False)
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure).step_failure_data
+    assert "u.data" in failure.user_failure_data.description
+    assert "three" in failure.user_failure_data.description
+    assert failure.error.cause is not None
+    assert {asset: version for asset, version in pipeline.versions().items() if asset != "raw_dataset"} == {
+        asset: version for asset, version in before.items() if asset != "raw_dataset"
+    }
+    assert verify(pipeline.lake, pipeline.lake.newest("interaction_windows", DEMO))
+    assert not [path for path in (pipeline.lake.root / "scratch").rglob("*") if path.is_file() and path.name != ".sweep"]
+
+
+@pytest.mark.parametrize("dataset", ["beauty", "fashion"])
+def test_a_missing_raw_file_gives_one_error_that_lists_them_all(pipeline, dataset, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: no source answers
+    result = pipeline.run(selection="raw_dataset", partition=dataset, raise_on_error=False)
+    description = next(
+        event for event in result.all_events if event.is_step_failure
+    ).step_failure_data.user_failure_data.description
+    category = {"beauty": "All_Beauty", "fashion": "AMAZON_FASHION"}[dataset]
+    for name in (f"{category}.csv", f"{category}.json", f"meta_{category}.json", f"raw/{dataset}", "https://"):
+        assert name in description
+    failed = pipeline.lake.receipts.at("raw_dataset", dataset, 1)
+    assert failed.status == "failed"
+
+
+def test_a_full_disk_names_the_folder_and_leaves_nothing(pipeline, monkeypatch):
+    pipeline.run(selection='+key:"items"')
+    import pyarrow.parquet as pq
+
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    result = pipeline.run(selection="interaction_windows", raise_on_error=False)
+    description = next(
+        event for event in result.all_events if event.is_step_failure
+    ).step_failure_data.user_failure_data.description
+    assert str(pipeline.lake.root) in description
+    assert "Free space" in description
+    assert pipeline.lake.receipts.newest("interaction_windows", DEMO) is None
+    assert not list((pipeline.lake.root / "lake" / "interaction_windows").rglob("*.parquet"))
+
+
+def test_a_missing_upstream_says_which_command_makes_it(pipeline):
+    result = pipeline.run(selection="items", raise_on_error=False)
+    description = next(
+        event for event in result.all_events if event.is_step_failure
+    ).step_failure_data.user_failure_data.description
+    assert "raw_dataset" in description or "cleaned_interactions" in description
+    assert "dagster asset materialize" in description
+
+
+def test_a_setting_out_of_bounds_fails_with_its_name(pipeline):
+    config = {"reasoning_labels": {"config": {"sampling": {"k": 0}}}}
+    result = pipeline.run(selection='+key:"reasoning_labels"', config=config, raise_on_error=False)
+    event = next(event for event in result.all_events if event.is_step_failure)
+    assert "sampling" in str(event.step_failure_data)
+    assert "k: Input should be greater than or equal to 2" in str(event.step_failure_data)

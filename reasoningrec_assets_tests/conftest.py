@@ -1,0 +1,217 @@
+"""What every test may use: a tiny random student and encoder, a small MovieLens, and a data root of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+
+import pytest
+
+CACHE = Path(os.environ.get("REASONINGREC_TEST_CACHE") or Path(__file__).parent.parent / ".cache" / "tests")
+"""Kept between test runs: fetched packages and converted models."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+
+
+def tiny_tokenizer(words: str = " Yes No"):
+    """A byte-level tokenizer whose merges hold the label words."""
+    import tokenizers
+    import transformers
+
+    core = tokenizers.Tokenizer(tokenizers.models.BPE())
+    core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|end|>", "<|pad|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([f"Prediction:{words} liked: disliked: user movie the"] * 50, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>", chat_template=CHAT_TEMPLATE
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_leases(tmp_path_factory):
+    """Device leases of their own: a real run on this machine neither waits for the tests nor makes them wait."""
+    import tempfile
+
+    before = tempfile.tempdir
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("leases"))
+    yield
+    tempfile.tempdir = before
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A random Llama of two layers with a chat template, as a model folder."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.2,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """A random BERT of two layers, as a model folder for BERTScore."""
+    import tokenizers
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *[chr(code) for code in range(33, 127)],
+        *[f"##{chr(code)}" for code in range(33, 127)],
+    ]
+    core = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    core.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    core.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+    )
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_movielens(folder: Path, *, users: int = 24, movies: int = 40, seed: int = 7) -> None:
+    """Write a made-up rating set in the u.data and u.item layout; no line of it comes from MovieLens."""
+    draw = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for user in range(1, users + 1):
+        taste = draw.random()
+        for step, movie in enumerate(draw.sample(range(1, movies + 1), 24)):
+            rating = 4 + (draw.random() < 0.5) if draw.random() < taste else 1 + draw.randrange(3)
+            lines.append(f"{user}\t{movie}\t{rating}\t{880_000_000 + user * 1000 + step}")
+    draw.shuffle(lines)
+    (folder / "u.data").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    flags = ["0|" * 5 + "1|" + "0|" * 12 + "0", "0|" * 8 + "1|" + "0|" * 9 + "0"]
+    (folder / "u.item").write_text(
+        "\n".join(
+            f"{movie}|Café number {movie} (19{60 + movie % 40})|01-Jan-1995||http://example.org|{flags[movie % 2]}"
+            for movie in range(1, movies + 1)
+        )
+        + "\n",
+        encoding="latin-1",
+    )
+
+
+TINY_PROFILE = """
+[item_descriptions]
+{teacher}
+[user_profiles]
+{teacher}
+[reasoning_labels]
+{teacher}
+[sampling]
+k = 8
+valid_rows = 8
+explained_rows = 4
+seed = 1
+[training]
+base_model = "{model}"
+lora_rank = 2
+lora_alpha = 4
+lora_dropout = 0.05
+target_modules = ["q_proj", "v_proj"]
+learning_rate = 1e-2
+batch_size = 4
+tokens_per_micro_batch = 4096
+epochs = 1
+patience = 1
+max_tokens = 4000
+seed = 1
+[scoring]
+tokens_per_batch = 16384
+explanation_tokens = 6
+batch_size = 8
+[evaluation]
+encoder = "{encoder}"
+encoder_layer = 1
+replicates = 50
+seed = 1
+"""
+
+TEACHER = """model = "{model}"
+words = 10
+max_new_tokens = 6
+temperature = 0.0
+top_p = 1.0
+seed = 1
+batch_size = 16
+chunk_size = 16
+max_failed_share = 0.0"""
+
+
+@pytest.fixture
+def tiny_profile(tmp_path, tiny_model, tiny_encoder, monkeypatch) -> Path:
+    """A profile that runs every model step on the tiny models; the environment names it."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_PROFILE.format(teacher=TEACHER.format(model=tiny_model), model=tiny_model, encoder=tiny_encoder))
+    monkeypatch.setenv("REASONINGREC_PROFILE", str(path))
+    return path
+
+
+@pytest.fixture
+def data_root(tmp_path) -> Path:
+    """A data root that holds the made-up rating set as the user's own files."""
+    root = tmp_path / "data"
+    write_movielens(root / "raw" / "ml100k")
+    return root
+
+
+@pytest.fixture
+def model_copy(tiny_model, tmp_path) -> Path:
+    """A copy of the tiny model's folder that a test may spoil."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "copy"))

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from reasoningrec_assets.generation.engines.transformers import TransformersEngine
+from reasoningrec_assets.generation.requests import Request, Sampling
+from reasoningrec_assets.models import prefix
+from reasoningrec_assets.models.store import load_causal_model, load_tokenizer
+from reasoningrec_assets.prompts.chat import Chat
+
+
+@pytest.fixture
+def engine(tiny_model):
+    return TransformersEngine(load_causal_model(tiny_model, torch.float32, "cpu"), Chat(load_tokenizer(tiny_model)), "cpu")
+
+
+MESSAGES = [f"the same long beginning of every message, then {'word ' * number}{number}" for number in range(6)]
+GREEDY = Sampling(12, 0.0, 1.0, seed=0)
+
+
+def answers(engine, messages, sampling=GREEDY, prefill=""):
+    return engine.generate([(message, Request(message, message, prefill)) for message in messages], sampling)
+
+
+def test_a_batch_answers_like_single_requests(engine):
+    batched = answers(engine, MESSAGES)
+    single = [answers(engine, [message])[0] for message in MESSAGES]
+    assert [answer.text for answer in batched] == [answer.text for answer in single]
+    assert [answer.completion_tokens for answer in batched] == [answer.completion_tokens for answer in single]
+
+
+def test_sharing_the_prefix_changes_no_answer(engine, monkeypatch):
+    shared = answers(engine, MESSAGES)
+    monkeypatch.setattr(prefix, "SHORTEST", 10**9)
+    assert [answer.text for answer in answers(engine, MESSAGES)] == [answer.text for answer in shared]
+
+
+def test_the_answer_is_cut_out_by_tokens_and_says_why_it_ended(engine):
+    (answer,) = answers(engine, MESSAGES[:1])
+    prompt = engine.chat.prompt(MESSAGES[0])
+    with torch.inference_mode():
+        plain = engine.model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :].tolist()
+    assert answer.text == engine.chat.decode(plain)
+    assert answer.prompt_tokens == len(prompt)
+    assert answer.finish_reason == ("stop" if engine.chat.tokenizer.eos_token_id in plain else "length")
+
+
+def test_an_answer_goes_on_from_its_prefill(engine):
+    (plain,), (continued,) = answers(engine, MESSAGES[:1]), answers(engine, MESSAGES[:1], prefill="Prediction: Yes\n")
+    assert continued.prompt_tokens == plain.prompt_tokens + len(engine.chat.prefill("Prediction: Yes\n"))
+
+
+def test_a_seeded_draw_repeats_and_another_seed_draws_otherwise(engine):
+    warm = Sampling(12, 1.0, 1.0, seed=1)
+    first, second = answers(engine, MESSAGES, warm), answers(engine, MESSAGES, warm)
+    assert [answer.text for answer in first] == [answer.text for answer in second]
+    other = answers(engine, MESSAGES, Sampling(12, 1.0, 1.0, seed=2))
+    assert [answer.text for answer in other] != [answer.text for answer in first]
+
+
+def test_the_common_prefix_leaves_every_row_a_token():
+    assert prefix.common_prefix([[1] * 20, [1] * 20]) == [1] * 19
+    assert prefix.common_prefix([list(range(30)), [*range(18), 99, 98]]) == list(range(18))
+    assert prefix.common_prefix([[1, 2, 3], [1, 2, 4]]) == []
+    assert prefix.common_prefix([[1] * 20]) == []

