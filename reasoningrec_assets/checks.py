@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from reasoningrec_assets import sql
 from reasoningrec_assets.assets import evaluation, interactions, language, sources, student
 from reasoningrec_assets.assets.materialize import sync_catalogue
 from reasoningrec_assets.lake.receipts import CheckReceipt
@@ -41,18 +42,14 @@ def _check(
     query: Callable[[str], str],
     passes: Callable[[Mapping[str, float]], bool],
 ) -> dg.AssetChecksDefinition:
-    """A check whose figures are one row of SQL over the partition's file, bound as parameter 1."""
+    """A check whose figures are one row of SQL over the partition's file, bound as `$path`."""
 
     @dg.asset_check(asset=asset, name=name, description=description)
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
-        import duckdb
-
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the check {name}")
-        with duckdb.connect() as connection:
-            cursor = connection.execute(query(asset.key.to_user_string()), [str(opened.path_of(receipt))])
-            row = cursor.fetchone() or ()
-            figures = {column[0]: float(value or 0) for column, value in zip(cursor.description, row, strict=True)}
+        row = sql.query(query(asset.key.to_user_string()), path=opened.path_of(receipt)).to_pylist()[0]
+        figures = {name: float(value or 0) for name, value in row.items()}
         passed = passes(figures)
         opened.receipts.append_check(
             CheckReceipt(
@@ -82,7 +79,7 @@ def _schema_query(asset: str) -> str:
         select count(*) filter (name in ({declared})) as declared_columns,
                count(*) filter (name not in ({declared})) as other_columns,
                {len(schema.columns)} as expected_columns
-        from (select name from parquet_schema($1) where name not in ('schema', 'list', 'element'))
+        from (select name from parquet_schema($path) where name not in ('schema', 'list', 'element'))
     """
 
 
@@ -90,7 +87,7 @@ def _row_query(asset: str) -> str:
     schema = table_of(asset)
     assert schema is not None
     key = ", ".join(schema.key)
-    return f"select count(*) as rows, count(*) - count(distinct ({key})) as repeated_keys from read_parquet($1)"
+    return f"select count(*) as rows, count(*) - count(distinct ({key})) as repeated_keys from read_parquet($path)"
 
 
 def _build() -> list[dg.AssetChecksDefinition]:
@@ -124,7 +121,7 @@ def _build() -> list[dg.AssetChecksDefinition]:
                 """
                 select count(*) filter (list_contains(history_item_ids, target_item_id)) as in_history,
                        count(*) filter (list_contains(profile_item_ids, target_item_id)) as in_profile
-                from read_parquet($1)
+                from read_parquet($path)
             """
             ),
             lambda f: f["in_history"] == 0 and f["in_profile"] == 0,
@@ -133,7 +130,7 @@ def _build() -> list[dg.AssetChecksDefinition]:
             windows,
             "one_row_per_user_and_split",
             "Under leave-last-out no user has two rows in a split.",
-            lambda _: "select count(*) - count(distinct (split, user_id)) as repeated from read_parquet($1)",
+            lambda _: "select count(*) - count(distinct (split, user_id)) as repeated from read_parquet($path)",
             lambda f: f["repeated"] == 0,
         ),
         _check(
@@ -144,7 +141,7 @@ def _build() -> list[dg.AssetChecksDefinition]:
                 """
                 select avg(label::int) filter (split = 'train') as train_liked_share,
                        avg(label::int) filter (split = 'test') as test_liked_share
-                from read_parquet($1)
+                from read_parquet($path)
             """
             ),
             lambda f: all(0 < share < 1 for share in f.values()),
@@ -153,7 +150,7 @@ def _build() -> list[dg.AssetChecksDefinition]:
             evaluation.evaluation_metrics,
             "coverage",
             "Every method scored the whole test population.",
-            lambda _: "select min(value) as least_coverage from read_parquet($1) where metric = 'coverage'",
+            lambda _: "select min(value) as least_coverage from read_parquet($path) where metric = 'coverage'",
             lambda f: f["least_coverage"] == 1,
         ),
     ]

@@ -74,7 +74,10 @@ def tiny_model(tmp_path_factory) -> Path:
         bos_token_id=None,
         initializer_range=0.2,
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    model = transformers.LlamaForCausalLM(config)
+    with torch.no_grad():  # a louder end of turn: most answers end within a few tokens, where a random model never would
+        model.lm_head.weight[tokenizer.eos_token_id] *= 4
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -157,7 +160,7 @@ TINY_PROFILE = """
 [sampling]
 k = 8
 valid_rows = 8
-explained_rows = 4
+explained_rows = 12
 seed = 1
 [training]
 base_model = "{model}"
@@ -174,7 +177,7 @@ max_tokens = 4000
 seed = 1
 [scoring]
 tokens_per_batch = 16384
-explanation_tokens = 6
+explanation_tokens = 16
 batch_size = 8
 [evaluation]
 encoder = "{encoder}"
@@ -185,7 +188,7 @@ seed = 1
 
 TEACHER = """model = "{model}"
 words = 10
-max_new_tokens = 6
+max_new_tokens = 16
 temperature = 0.0
 top_p = 1.0
 seed = 1

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -95,7 +94,8 @@ def test_declared_column_sources_exist():
 
 def test_the_weekly_schedule_is_off_and_asks_for_each_dataset_once():
     assert weekly_refresh.default_status == dg.DefaultScheduleStatus.STOPPED
-    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3))
+    repository = build_definitions().get_repository_def()
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3), repository_def=repository)
     requests = list(weekly_refresh.evaluate_tick(context).run_requests)
     assert [request.partition_key for request in requests] == list(registry.datasets())
     assert len({request.run_key for request in requests}) == len(requests)
@@ -110,4 +110,4 @@ def test_the_workspace_file_loads_outside_an_installed_environment(tmp_path):
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     module, folder = json.loads(found.stdout.splitlines()[-1])
     assert module == "reasoningrec_assets.definitions"
-    assert os.path.samefile(folder, ROOT)
+    assert Path(folder).samefile(ROOT)

@@ -89,7 +89,7 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets import compute
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
-        from reasoningrec_assets.metrics.text import TextSettings
+        from reasoningrec_assets.metrics.text import BertScore
         from reasoningrec_assets.models.store import resolve
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
@@ -102,7 +102,7 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
                 rows_in=int(figures["cleaned_interactions"]["rows_in"]),
                 dropped=left_out(figures),
                 references=inputs["reasoning_labels"],
-                text=TextSettings(str(encoder), settings.encoder_layer, device=device.torch_name),
+                text=BertScore(str(encoder), settings.encoder_layer, device=device.torch_name),
                 replicates=settings.replicates,
                 seed=settings.seed,
             )
@@ -129,7 +129,6 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.report import gather, page, provenance
 
-        receipts = provenance.upstream_receipts(lake.open(), inputs.receipts)
         report = gather.gather(
             dataset=dataset.name,
             title=dataset.title,
@@ -144,8 +143,7 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
                 "Fewest ratings": dataset.min_ratings,
             },
             training=provenance.training_curve(inputs["lora_model"]),
-            costs=provenance.costs(receipts),
-            lineage=provenance.versions(receipts),
+            receipts=provenance.upstream_receipts(lake.open(), inputs.receipts),
         )
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")

@@ -31,11 +31,9 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
         from reasoningrec_assets.datasets.cleaning import clean
         from reasoningrec_assets.datasets.sources import raw_paths
 
-        rule = config.repeated_pairs
-        cleaned = clean(
-            dataset, raw_paths(inputs["raw_dataset"], lake.open().root), repeated_pairs=rule, temp_directory=inputs.scratch
-        )
-        return Output(table=cleaned.interactions, metrics={name: float(count) for name, count in cleaned.counts.items()})
+        files = raw_paths(inputs["raw_dataset"], lake.open().root)
+        rows, counts = clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch)
+        return Output(table=rows, metrics={name: float(count) for name, count in counts.items()})
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
     record = dataset.model_dump(
@@ -53,8 +51,9 @@ def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResou
         from reasoningrec_assets.datasets.cleaning import read_items
         from reasoningrec_assets.datasets.sources import raw_paths
 
-        found = read_items(dataset, raw_paths(inputs["raw_dataset"], lake.open().root), inputs["cleaned_interactions"])
-        return Output(table=found.table, metrics={name: float(count) for name, count in found.counts.items()})
+        files = raw_paths(inputs["raw_dataset"], lake.open().root)
+        table, counts = read_items(dataset, files, inputs["cleaned_interactions"])
+        return Output(table=table, metrics={name: float(count) for name, count in counts.items()})
 
     return materialize(context, lake, build, settings={"adapter": dataset.adapter}, config=config)
 

@@ -77,7 +77,7 @@ def materialize(
         code_version=spec.code_version or "",
         settings=settings,
         upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         external=external,
         force=config.force,
     )

@@ -6,12 +6,11 @@ them. Leak-safe by construction: no target event, of any split or user, is ever 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import pyarrow as pa
 
-    import pyarrow as pa
+from reasoningrec_assets.sql import query
 
 FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "recent_like_rate")
 
@@ -71,8 +70,7 @@ _HISTORY_SQL = f"""
 WITH {_PRIOR}
 SELECT split, user_id, target_item_id, label,
     (len(list_filter(history_liked, lambda liked: liked)) + {HISTORY_PSEUDO_EVENTS} * rate)
-        / (len(history_liked) + {HISTORY_PSEUDO_EVENTS}) AS like_rate,
-    rate AS prior
+        / (len(history_liked) + {HISTORY_PSEUDO_EVENTS}) AS like_rate
 FROM read_parquet($windows) CROSS JOIN prior
 WHERE split IN ('valid', 'test')
 ORDER BY split, user_id, target_item_id
@@ -84,9 +82,8 @@ def window_features(windows: Path, interactions: Path) -> pa.Table:
 
     ``like_rate``: share liked in the shown history, smoothed; ``item_like_rate``: share of the target item's training
     events that were likes, smoothed; ``item_popularity``: log(1 + number of those events); ``last_label``: 1 where the
-    latest history item was liked; ``recent_like_rate``: share liked among the last
-    five (of a history shorter than ten, its later half). An empty history and an
-    unseen item take the like rate of the train targets.
+    latest history item was liked; ``recent_like_rate``: share liked among the last five (of a history shorter than ten, its
+    later half). An empty history and an unseen item take the like rate of the train targets.
 
     Args:
         windows: Parquet file of `interaction_windows`.
@@ -95,15 +92,9 @@ def window_features(windows: Path, interactions: Path) -> pa.Table:
     Returns:
         split, user_id, target_item_id, label and the features as float64, without nulls, ordered by the key.
     """
-    import duckdb
-
-    with duckdb.connect() as connection:
-        return connection.sql(_FEATURES_SQL, params={"windows": str(windows), "interactions": str(interactions)}).to_arrow_table()
+    return query(_FEATURES_SQL, windows=windows, interactions=interactions)
 
 
 def history_rates(windows: Path) -> pa.Table:
-    """``like_rate`` as in `window_features` and the ``prior`` it is smoothed towards, for the valid and test rows only."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        return connection.sql(_HISTORY_SQL, params={"windows": str(windows)}).to_arrow_table()
+    """``like_rate`` as in `window_features`, for the valid and test rows only."""
+    return query(_HISTORY_SQL, windows=windows)

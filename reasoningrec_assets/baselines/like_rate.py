@@ -5,17 +5,13 @@ What belongs here: this one method. What doesn't: features that need other users
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from reasoningrec_assets.baselines.features import history_rates
 from reasoningrec_assets.baselines.predictions import predictions_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pyarrow as pa
-
-METHOD = "like_rate"
 
 
 def like_rate(dataset_name: str, windows: Path) -> pa.Table:
@@ -31,8 +27,6 @@ def like_rate(dataset_name: str, windows: Path) -> pa.Table:
     Returns:
         Rows in the `predictions` schema, without explanations.
     """
-    import numpy as np
-
     rows = history_rates(windows)
     rates = rows["like_rate"].to_numpy()
-    return predictions_table(dataset_name, METHOD, rows, np.log(rates / (1.0 - rates)))
+    return predictions_table(dataset_name, "like_rate", rows, np.log(rates / (1.0 - rates)))

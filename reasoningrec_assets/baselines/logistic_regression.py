@@ -5,25 +5,19 @@ What belongs here: fitting and scoring. What doesn't: the features, see `feature
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from reasoningrec_assets.baselines.features import FEATURES, window_features
 from reasoningrec_assets.baselines.predictions import predictions_table
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-METHOD = "logistic_regression"
-
 
 def _design(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The features, shape (rows, 5), and the labels, shape (rows,)."""
-    import numpy as np
-
     return np.column_stack([rows[name].to_numpy() for name in FEATURES]), rows["label"].to_numpy()
 
 
@@ -58,9 +52,6 @@ def logistic_regression(dataset_name: str, windows: Path, interactions: Path) ->
         Rows in the `predictions` schema, and metrics: train_rows, train_likes, one_class_only, and where a model was
         fitted its intercept and ``coefficient_<feature>`` (per standard deviation).
     """
-    import numpy as np
-    import pyarrow as pa
-
     table = window_features(windows, interactions)
     is_train = table["split"].to_numpy() == "train"
     train_inputs, train_labels = _design(table.filter(pa.array(is_train)))
@@ -75,4 +66,4 @@ def logistic_regression(dataset_name: str, windows: Path, interactions: Path) ->
     else:
         scores, fitted = _fitted_scores((train_inputs, train_labels), inputs)
         metrics |= fitted
-    return predictions_table(dataset_name, METHOD, scored, scores), metrics
+    return predictions_table(dataset_name, "logistic_regression", scored, scores), metrics

@@ -5,14 +5,11 @@ What belongs here: the table's form. What doesn't: any model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from reasoningrec_assets.lake.schemas import PREDICTIONS
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 
 def predictions_table(dataset_name: str, method: str, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
@@ -24,9 +21,6 @@ def predictions_table(dataset_name: str, method: str, rows: pa.Table, scores: ND
         rows: split, user_id, target_item_id and label of each row.
         scores: Log-odds of liking, finite, shape (rows,).
     """
-    import numpy as np
-    import pyarrow as pa
-
     return pa.table(
         {
             "dataset": pa.array([dataset_name] * rows.num_rows, pa.string()),

@@ -92,7 +92,9 @@ def _run(options: argparse.Namespace) -> list[str]:
 
 
 def _table(rows: Sequence[queries.Record]) -> list[str]:
-    return _aligned([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]) if rows else []
+    if not rows:
+        return ["Nothing was materialized yet."]
+    return _aligned([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)])
 
 
 def _sections(sections: dict[str, list[tuple[str, Any]]]) -> list[str]:

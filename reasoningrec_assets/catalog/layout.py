@@ -80,8 +80,6 @@ GENERATION_METRICS = (
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
 SHARED_VIEWS = ("predictions", "evaluation_metrics")
 
-RESERVED = frozenset({*TABLES, "catalog_info", "lake_views", "current_materializations", "runs", "generation_statistics"})
-
 
 def creation_script() -> str:
     """The statements that make an empty catalogue."""
@@ -105,11 +103,6 @@ def creation_script() -> str:
         " FROM metrics WHERE starts_with(name, 'generation_') GROUP BY ALL;"
     )
     return "\n".join([*tables, _VIEWS, upstream, downstream, generation])
-
-
-def identifier(name: str) -> str:
-    """A name quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def lake_view(files: list[str]) -> str:

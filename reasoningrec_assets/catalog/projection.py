@@ -206,14 +206,14 @@ def _refresh_views(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
     for asset, path in connection.execute(current).fetchall():
         last = asset.rsplit("/", 1)[-1]
         for view in {asset, last} if last in layout.SHARED_VIEWS else {asset}:
-            if view.lower() not in layout.RESERVED and Path(path).is_file():
+            if Path(path).is_file():
                 files[view].append(path)
     present = dict(connection.execute("SELECT name, definition FROM lake_views").fetchall())
     for view in sorted({*present, *files}):
         if present.get(view) == layout.lake_view(files[view]):
             continue
         sound = [path for path in files[view] if _readable(connection, path, log)]
-        name = layout.identifier(view)
+        name = '"' + view.replace('"', '""') + '"'
         connection.execute(f"DROP VIEW IF EXISTS {name}")
         connection.execute("DELETE FROM lake_views WHERE name = ?", [view])
         if sound:

@@ -129,7 +129,7 @@ def evaluation(connection: duckdb.DuckDBPyConnection, partition: str | None) -> 
         WHERE dataset = ? AND metric NOT IN ('auc', 'accuracy', 'brier', 'coverage') ORDER BY ALL"""
     found = connection.execute(rest, [partition]).fetchall()
     hidden = dict.fromkeys(metric for of_population, metric, _ in found if not of_population)
-    population = [f"{metric} {value:,.12g}" for of_population, metric, value in found if of_population]
+    population = [f"{metric} {value:,.12g}" for of_population, metric, value in found if of_population and value is not None]
     notes = [f"Evaluation of {partition}, best AUC first; [low, high] is the 95 % interval."]
     if hidden:
         notes.append(f"Also in the table evaluation_metrics: {', '.join(hidden)}.")

@@ -55,9 +55,7 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     base: str | None = Field(default=None, description="Dataset whose raw files this one shares.")
     sample_users: int | None = Field(default=None, ge=1, description="Keep a seeded sample of this many users.")
     sample_seed: int = Field(default=42, description="Seed of the user sample.")
-    settings: dict[str, dict[str, Setting]] = Field(
-        default_factory=dict, description="Overrides of profile settings, by section."
-    )
+    settings: dict[str, dict[str, Setting]] = Field(default={}, description="Overrides of profile settings, by section.")
 
     @model_validator(mode="after")
     def _one_like_rule(self) -> Dataset:
@@ -69,11 +67,6 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     def raw_name(self) -> str:
         """Name of the folder that holds the raw files: the base's where there is one."""
         return self.base or self.name
-
-    @property
-    def required_roles(self) -> tuple[str, ...]:
-        """Roles without which the dataset can't be read."""
-        return tuple(role for role, raw in self.raw_files.items() if raw.required)
 
 
 def _files(ratings: str, items: str, users: str, recbole: str) -> dict[str, RawRole]:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 # The separator keeps ("1", "23") and ("12", "3") apart.
 _DRAW = "md5(concat_ws(chr(31), $seed, user_id, target_item_id)), user_id, target_item_id"
+_SIZES_SQL = "SELECT count(*) FILTER (label), count(*) FILTER (NOT label) FROM read_parquet($windows) WHERE split = 'train'"
+_TRAIN_SQL = f"""
+SELECT * FROM read_parquet($windows) WHERE split = 'train'
+QUALIFY row_number() OVER (PARTITION BY label ORDER BY {_DRAW}) <= CASE WHEN label THEN $liked ELSE $disliked END
+ORDER BY user_id, target_item_id
+"""
+_SAMPLE_SQL = f"""
+SELECT * FROM (SELECT * FROM read_parquet($windows) WHERE split = $split ORDER BY {_DRAW} LIMIT $n)
+ORDER BY user_id, target_item_id
+"""
 
 
 class Choice(NamedTuple):
@@ -40,21 +50,10 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
         The rows, and counts: requested, taken, liked, disliked, liked_available, disliked_available, filled_up (rows of
         one class that stand in for the other) and short_by (rows that the split lacks).
     """
-    sizes = "SELECT count(*) FILTER (label), count(*) FILTER (NOT label) FROM read_parquet($windows) WHERE split = 'train'"
-    liked, disliked = query(sizes, windows=windows).to_pylist()[0].values()
+    liked, disliked = query(_SIZES_SQL, windows=windows).to_pylist()[0].values()
     take_liked = min(liked, max(k // 2, k - disliked))
     take_disliked = min(disliked, max(k - k // 2, k - liked))
-    rows = query(
-        f"""
-        SELECT * FROM read_parquet($windows) WHERE split = 'train'
-        QUALIFY row_number() OVER (PARTITION BY label ORDER BY {_DRAW}) <= CASE WHEN label THEN $liked ELSE $disliked END
-        ORDER BY user_id, target_item_id
-        """,
-        windows=windows,
-        seed=str(seed),
-        liked=take_liked,
-        disliked=take_disliked,
-    )
+    rows = query(_TRAIN_SQL, windows=windows, seed=seed, liked=take_liked, disliked=take_disliked)
     counts = {
         "requested": k,
         "taken": rows.num_rows,
@@ -77,13 +76,4 @@ def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: in
         n: Rows wanted.
         seed: Seed of the draw.
     """
-    return query(
-        f"""
-        SELECT * FROM (SELECT * FROM read_parquet($windows) WHERE split = $split ORDER BY {_DRAW} LIMIT $n)
-        ORDER BY user_id, target_item_id
-        """,
-        windows=windows,
-        split=split,
-        seed=str(seed),
-        n=n,
-    )
+    return query(_SAMPLE_SQL, windows=windows, split=split, seed=seed, n=n)

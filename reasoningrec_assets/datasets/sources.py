@@ -110,7 +110,8 @@ def _chosen(dataset: Dataset, names: Iterable[str]) -> dict[str, str]:
 def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log) -> list[RawFile] | None:
     """The user's own files where they are complete; an incomplete set is named and left alone."""
     remedy = f"Put a complete file in its place, or remove it; your own files belong in {own}"
-    found = {role: own / name for role, name in _chosen(dataset, [path.name for path in own.glob("*")]).items()}
+    there = [path.name for path in own.glob("*") if path.is_file()]
+    found = {role: own / name for role, name in _chosen(dataset, there).items()}
     if not _missing(dataset, found):
         for path in found.values():
             check_intact(path, remedy=remedy)
@@ -138,8 +139,8 @@ def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log
 
 def _missing(dataset: Dataset, found: Iterable[str]) -> str:
     """The required files whose role was not found, for people; empty where the set is whole."""
-    roles = [role for role in dataset.required_roles if role not in found]
-    return ", ".join(f"the {role} ({' or '.join(dataset.raw_files[role].names)})" for role in roles)
+    lacking = {role: raw for role, raw in dataset.raw_files.items() if raw.required and role not in found}
+    return ", ".join(f"the {role} ({' or '.join(raw.names)})" for role, raw in lacking.items())
 
 
 def _raw_file(role: str, path: Path, origin: str) -> RawFile:

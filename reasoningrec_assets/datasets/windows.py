@@ -16,6 +16,59 @@ from reasoningrec_assets.sql import connect, exact_path, query, stream
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Only the ends of each sequence are gathered: at most H + 3 + profile_items rows per user, however long it is.
+_SEQUENCES_SQL = """
+CREATE TABLE sequences AS
+WITH events AS (
+    SELECT user_id, position, {'item': item_id, 'liked': liked, 'rating': rating, 'time': "timestamp"} AS event
+    FROM read_parquet($interactions)
+),
+sizes AS (SELECT user_id, count(*) AS n FROM events GROUP BY user_id HAVING count(*) >= $shortest),
+ends AS (
+    SELECT
+        user_id, any_value(n) AS n,
+        list(event ORDER BY position) FILTER (WHERE position >= n - $history - 3) AS tail,
+        list(event ORDER BY position) FILTER (WHERE position < least($profile, n - $skip)) AS head
+    FROM events JOIN sizes USING (user_id)
+    WHERE position >= n - $history - 3 OR position < least($profile, n - $skip)
+    GROUP BY user_id
+)
+SELECT
+    user_id, n, tail,
+    list_filter(
+        coalesce(head, []), lambda event: NOT list_contains(list_transform(tail[-3:], lambda target: target.item), event.item)
+    ) AS head
+FROM ends
+"""
+_COUNTS_SQL = """
+SELECT
+    count(*) AS users, 3 * count(*) AS windows,
+    (SELECT count(DISTINCT user_id) FROM read_parquet($interactions)) - count(*) AS users_below_four_rows,
+    count(*) FILTER (WHERE len(head) = 0) AS users_without_profile_items,
+    count(*) FILTER (WHERE n < $history + 3) AS users_with_short_history,
+    count(*) FILTER (WHERE tail[-3].liked) AS train_liked,
+    count(*) FILTER (WHERE tail[-2].liked) AS valid_liked,
+    count(*) FILTER (WHERE tail[-1].liked) AS test_liked
+FROM sequences
+"""
+_WINDOWS_SQL = """
+WITH splits(split, back) AS (VALUES ('train', 3), ('valid', 2), ('test', 1)),
+cut AS (
+    SELECT
+        split, back, user_id, head, tail[-back] AS target,
+        tail[greatest(1, len(tail) - back - $history + 1) : len(tail) - back] AS history
+    FROM sequences CROSS JOIN splits
+)
+SELECT
+    $dataset AS dataset, split, user_id,
+    target.item AS target_item_id, target.rating AS target_rating, target.liked AS label, target.time AS target_time,
+    list_transform(history, lambda event: event.item) AS history_item_ids,
+    list_transform(history, lambda event: event.liked) AS history_liked,
+    list_transform(head, lambda event: event.item) AS profile_item_ids,
+    list_transform(head, lambda event: event.liked) AS profile_liked
+FROM cut ORDER BY back DESC, user_id
+"""
+
 
 def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """Leave-last-out windows (paper section 4).
@@ -40,77 +93,8 @@ def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, d
         users, windows, users_below_four_rows (left out), users_without_profile_items, users_with_short_history (fewer
         than H items before the train target), train_liked, valid_liked, test_liked.
     """
-    connection = connect()
-    # Only the ends of each sequence are gathered: at most H + 3 + profile_items rows per user, however long it is.
-    connection.execute(
-        """
-        CREATE TABLE sequences AS
-        WITH
-        events AS (
-            SELECT user_id, position, {'item': item_id, 'liked': liked, 'rating': rating, 'time': "timestamp"} AS event
-            FROM read_parquet($path)
-        ),
-        sizes AS (SELECT user_id, count(*) AS n FROM events GROUP BY user_id HAVING count(*) >= $shortest),
-        ends AS (
-            SELECT
-                user_id, any_value(n) AS n,
-                list(event ORDER BY position) FILTER (WHERE position >= n - $history - 3) AS tail,
-                list(event ORDER BY position) FILTER (WHERE position < least($profile, n - $skip)) AS head
-            FROM events JOIN sizes USING (user_id)
-            WHERE position >= n - $history - 3 OR position < least($profile, n - $skip)
-            GROUP BY user_id
-        )
-        SELECT
-            user_id, n, tail,
-            list_filter(
-                coalesce(head, []), lambda event: NOT list_contains(list_transform(tail[-3:], lambda target: target.item), event.item)
-            ) AS head
-        FROM ends
-        """,
-        {
-            "path": exact_path(interactions),
-            "shortest": MIN_SEQUENCE,
-            "history": dataset.history_length,
-            "profile": dataset.profile_items,
-            "skip": dataset.profile_skip_last,
-        },
-    )
-    counts = query(
-        """
-        SELECT
-            count(*) AS users, 3 * count(*) AS windows,
-            (SELECT count(DISTINCT user_id) FROM read_parquet($path)) - count(*) AS users_below_four_rows,
-            count(*) FILTER (WHERE len(head) = 0) AS users_without_profile_items,
-            count(*) FILTER (WHERE n < $history + 3) AS users_with_short_history,
-            count(*) FILTER (WHERE tail[-3].liked) AS train_liked,
-            count(*) FILTER (WHERE tail[-2].liked) AS valid_liked,
-            count(*) FILTER (WHERE tail[-1].liked) AS test_liked
-        FROM sequences
-        """,
-        on=connection,
-        path=interactions,
-        history=dataset.history_length,
-    )
-    windows = stream(
-        """
-        WITH splits(split, back) AS (VALUES ('train', 3), ('valid', 2), ('test', 1)),
-        cut AS (
-            SELECT
-                split, back, user_id, head, tail[-back] AS target,
-                tail[greatest(1, len(tail) - back - $history + 1) : len(tail) - back] AS history
-            FROM sequences CROSS JOIN splits
-        )
-        SELECT
-            $dataset AS dataset, split, user_id,
-            target.item AS target_item_id, target.rating AS target_rating, target.liked AS label, target.time AS target_time,
-            list_transform(history, lambda event: event.item) AS history_item_ids,
-            list_transform(history, lambda event: event.liked) AS history_liked,
-            list_transform(head, lambda event: event.item) AS profile_item_ids,
-            list_transform(head, lambda event: event.liked) AS profile_liked
-        FROM cut ORDER BY back DESC, user_id
-        """,
-        on=connection,
-        history=dataset.history_length,
-        dataset=dataset.name,
-    )
-    return windows, counts.to_pylist()[0]
+    connection, history = connect(), dataset.history_length
+    lengths = {"history": history, "profile": dataset.profile_items, "skip": dataset.profile_skip_last, "shortest": MIN_SEQUENCE}
+    connection.execute(_SEQUENCES_SQL, {"interactions": exact_path(interactions), **lengths})
+    counts = query(_COUNTS_SQL, on=connection, interactions=interactions, history=history).to_pylist()[0]
+    return stream(_WINDOWS_SQL, on=connection, dataset=dataset.name, history=history), counts

@@ -125,7 +125,7 @@ def reason_about_labels(
     train = choose_train(windows, sampling.k, sampling.seed)
     test = choose_sample(windows, "test", sampling.explained_rows, sampling.seed)
     _say_short(train.counts, log)
-    chosen: list[dict[str, Any]] = [*train.rows.to_pylist(), *test.rows.to_pylist()]
+    chosen: list[dict[str, Any]] = [*train.rows.to_pylist(), *test.to_pylist()]
     requests = [
         Request(
             f"{row['split']}/{row['user_id']}/{row['target_item_id']}",

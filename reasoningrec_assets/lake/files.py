@@ -158,17 +158,14 @@ def disk_errors(attempted: str, where: Path) -> Generator[None]:
     """Turn a full or read-only disk into an error that says which folder it is and what to do."""
     try:
         yield
-    except PlatformError:
-        raise
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number is None and os.strerror(errno.ENOSPC) in str(error):  # how DuckDB and safetensors tell of a full disk
-            number = errno.ENOSPC
-        if number not in {errno.ENOSPC, errno.EROFS, errno.EDQUOT}:
+        # by the text: DuckDB and safetensors tell of a full disk in exceptions of their own
+        faults = [text for text in map(os.strerror, (errno.ENOSPC, errno.EROFS, errno.EDQUOT)) if text in str(error)]
+        if not faults or isinstance(error, PlatformError):
             raise
         raise PermanentError(
             attempted,
             where=str(where),
-            problem=os.strerror(number),
+            problem=faults[0],
             remedy="Free space there or set REASONINGREC_DATA to another disk, then run again; nothing half-written was kept",
         ) from error

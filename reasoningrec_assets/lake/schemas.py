@@ -40,7 +40,6 @@ class TableSchema:
     """A table's columns in their written order, and the columns that identify a row."""
 
     name: str
-    description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
@@ -58,12 +57,12 @@ class TableSchema:
         return pa.schema([pa.field(column.name, types[column.type], nullable=column.nullable) for column in self.columns])
 
 
-TABLES: dict[str, TableSchema] = {}
+TABLES: dict[str, TableSchema] = {}  # filled by the declarations below; their assets say what they are for
 
 
-def _table(name: str, key: str, description: str, *columns: Column) -> TableSchema:
+def _table(name: str, key: str, *columns: Column) -> TableSchema:
     dataset = Column("dataset", "string", "The dataset partition that the row belongs to.")
-    TABLES[name] = TableSchema(name, description, (dataset, *columns), tuple(key.split()))
+    TABLES[name] = TableSchema(name, (dataset, *columns), tuple(key.split()))
     return TABLES[name]
 
 
@@ -95,7 +94,6 @@ _GENERATION = (
 RAW_DATASET = _table(
     "raw_dataset",
     "role file_name",
-    "The raw files that the dataset is read from, with their origin and hash.",
     Column("role", "string", "What the file holds: ratings, items, users, reviews or metadata."),
     Column("file_name", "string", "Name of the file, without its folder."),
     Column("path", "string", "Path, relative to the data root where it lies below it."),
@@ -107,7 +105,6 @@ RAW_DATASET = _table(
 CLEANED_INTERACTIONS = _table(
     "cleaned_interactions",
     "user_id position",
-    "One row per user and item, in each user's time order.",
     Column("user_id", "string", "User id as in the raw file.", _RAW),
     Column("item_id", "string", "Item id as in the raw file.", _RAW),
     Column("rating", "float64", "Rating as in the raw file.", _RAW),
@@ -119,7 +116,6 @@ CLEANED_INTERACTIONS = _table(
 ITEMS = _table(
     "items",
     "item_id",
-    "One row per item that a cleaned interaction names.",
     Column("item_id", "string", "Item id as in the raw file.", _ITEM),
     Column("title", "string", "Title without its year; the item id where the raw data has no title.", _RAW),
     Column("brand", "string", "Brand, where known.", _RAW, nullable=True),
@@ -128,10 +124,10 @@ ITEMS = _table(
     Column("year", "int64", "Year of release, where known.", _RAW, nullable=True),
 )
 
+# History and target of every example (paper section 4); no window overlaps a later target.
 INTERACTION_WINDOWS = _table(
     "interaction_windows",
     "split user_id target_item_id",
-    "History and target of every train, validation and test example (paper section 4; windows never overlap a later target).",
     Column("split", "string", "train, valid or test."),
     Column("user_id", "string", "User id.", "cleaned_interactions.user_id"),
     Column("target_item_id", "string", "The item to predict.", _ITEM),
@@ -149,7 +145,6 @@ INTERACTION_WINDOWS = _table(
 ITEM_DESCRIPTIONS = _table(
     "item_descriptions",
     "item_id",
-    "What the teacher writes of each item that a window needs.",
     Column("item_id", "string", "Item id.", "items.item_id"),
     Column("text", "string", "The description; empty where the call failed.", "items.title items.genres items.year"),
     *_GENERATION,
@@ -158,7 +153,6 @@ ITEM_DESCRIPTIONS = _table(
 USER_PROFILES = _table(
     "user_profiles",
     "user_id",
-    "What the teacher writes of each user's taste, from the profile items alone.",
     Column("user_id", "string", "User id.", "interaction_windows.user_id"),
     Column("text", "string", "The profile; empty where the user has no profile items or the call failed.", _PROFILE),
     *_GENERATION,
@@ -167,7 +161,6 @@ USER_PROFILES = _table(
 REASONING_LABELS = _table(
     "reasoning_labels",
     "split user_id target_item_id",
-    "The teacher's reasoning about a known label: training targets, and references for the test rows that are explained.",
     *_EXAMPLE,
     Column("label", "bool", "The true label that the teacher was told.", _LABEL),
     Column("text", "string", "The reasoning; empty where the call failed.", _REASONING),
@@ -178,7 +171,6 @@ REASONING_LABELS = _table(
 SFT_SPLITS = _table(
     "sft_splits",
     "split user_id target_item_id",
-    "Instruction, input and output of every row that the student trains on, is validated on, or is tested on.",
     *_EXAMPLE,
     Column("instruction", "string", "What the student is asked to do; the chat template is applied later, in `prompts`."),
     Column("input", "string", "Profile, tagged history and target.", _INPUT),
@@ -191,10 +183,10 @@ SFT_SPLITS = _table(
     Column("label", "bool", "Whether the user liked the target.", _LABEL),
 )
 
+# All methods share these columns, so that one view holds them all.
 PREDICTIONS = _table(
     "predictions",
     "split user_id target_item_id",
-    "One method's score for every row of the validation sample and of the test split; all methods share this table's columns.",
     Column("method", "string", "Name of the method that scored the row."),
     Column("split", "string", "valid or test.", "sft_splits.split interaction_windows.split"),
     Column("user_id", "string", "User id.", "sft_splits.user_id interaction_windows.user_id"),
@@ -210,7 +202,6 @@ PREDICTIONS = _table(
 EVALUATION_METRICS = _table(
     "evaluation_metrics",
     "method metric",
-    "Every metric of every method on one test population.",
     Column("method", "string", "Method, or `population` for row counts.", "predictions.method"),
     Column("metric", "string", "Name of the metric."),
     Column("value", "float64", "Null where it is not defined, as AUC is with one class only.", _METRIC, nullable=True),

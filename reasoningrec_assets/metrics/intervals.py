@@ -6,14 +6,11 @@ themselves. Users are resampled, not rows, because two rows of one user are not 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 # Elements of one block of replicates x rows: 16 MB a float64 array, whatever the number of rows or replicates.
 _BLOCK_ELEMENTS = 2_000_000
@@ -32,42 +29,32 @@ class Interval:
     left_out: int = 0
 
 
-def group_codes(groups: Sequence[object] | NDArray[np.generic] | None, rows: int) -> tuple[NDArray[np.intp], int]:
-    """Number the groups 0..G-1 by sorted order; without groups every row is its own.
-
-    Returns:
-        The group of each row, shape (rows,), and G.
-    """
-    import numpy as np
-
+def group_codes(groups: Sequence[object] | NDArray[np.generic] | None, rows: int) -> NDArray[np.intp]:
+    """The group of each row, shape (rows,), as a number from 0 in sorted order; without groups every row is its own."""
     if groups is None:
-        return np.arange(rows), rows
+        return np.arange(rows)
     if len(groups) != rows:
         raise ValueError(f"{len(groups)} groups for {rows} rows")
-    names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    return codes.reshape(-1), len(names)
+    return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
 
 
-def poisson_blocks(codes: NDArray[np.intp], n_groups: int, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def poisson_blocks(codes: NDArray[np.intp], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Yield the rows' bootstrap weights in blocks of replicates, each of shape (block, rows).
 
     Each group's weight is Poisson(1), drawn independently: the online form of drawing users with replacement, without
     an index array. The stream of draws doesn't depend on the block's size, so neither does the result.
     """
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_ELEMENTS // max(1, len(codes), n_groups))
+    generator, groups = np.random.default_rng(seed), int(codes.max()) + 1
+    block = max(1, _BLOCK_ELEMENTS // len(codes))
     for start in range(0, replicates, block):
         size = min(block, replicates - start)
-        yield generator.poisson(1.0, size=(size, n_groups)).astype(np.float64)[:, codes]
+        yield generator.poisson(1.0, size=(size, groups)).astype(np.float64)[:, codes]
 
 
 def bootstrap(
     value: float | None,
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     codes: NDArray[np.intp],
-    n_groups: int,
     *,
     replicates: int,
     seed: int,
@@ -78,15 +65,12 @@ def bootstrap(
         value: The statistic on the rows themselves; None gives an interval without bounds.
         statistic: Maps weights (block, rows) to values (block,), NaN where a replicate leaves it undefined.
         codes: Group of each row, as `group_codes` numbers them.
-        n_groups: Number of groups.
         replicates: Bootstrap replicates; 0 gives no bounds.
         seed: Seed of the weights: the same seed, the same interval.
     """
-    import numpy as np
-
     if value is None or replicates == 0:
         return Interval(value)
-    draws = np.concatenate([statistic(weights) for weights in poisson_blocks(codes, n_groups, replicates, seed)])
+    draws = np.concatenate([statistic(weights) for weights in poisson_blocks(codes, replicates, seed)])
     kept = draws[~np.isnan(draws)]
     left_out = len(draws) - len(kept)
     if not len(kept):
@@ -106,15 +90,13 @@ def mean_interval(
         replicates: Bootstrap replicates.
         seed: Seed of the bootstrap.
     """
-    import numpy as np
-
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         return Interval(None)
-    codes, n_groups = group_codes(groups, len(array))
 
     def weighted_mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         total = weights.sum(axis=1)
         return np.divide(weights @ array, total, out=np.full(len(total), np.nan), where=total > 0)
 
-    return bootstrap(float(array.mean()), weighted_mean, codes, n_groups, replicates=replicates, seed=seed)
+    codes = group_codes(groups, len(array))
+    return bootstrap(float(array.mean()), weighted_mean, codes, replicates=replicates, seed=seed)

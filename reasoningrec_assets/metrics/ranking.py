@@ -1,4 +1,4 @@
-"""How well scores separate liked from disliked targets: AUC, accuracy and the Brier score.
+"""How well scores separate liked from disliked targets: the AUC.
 
 What belongs here: functions of labels and scores alone. What doesn't: reading tables, or deciding which rows count. Every function
 takes the scores as they are; a NaN is a broken prediction and is refused, never ranked.
@@ -6,16 +6,13 @@ takes the scores as they are; a NaN is a broken prediction and is refused, never
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.metrics.intervals import Interval, bootstrap, group_codes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
 
 
 def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -25,8 +22,6 @@ def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[
         PermanentError: A score is NaN; the method and the number of such rows are named.
         ValueError: The two lengths differ.
     """
-    import numpy as np
-
     truth, values = np.asarray(labels, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
         raise ValueError(f"labels have shape {truth.shape}, scores {values.shape}")
@@ -39,29 +34,6 @@ def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[
             remedy="Repair the step that scored them, or leave the rows out so that coverage counts them as missing",
         )
     return truth, values
-
-
-def _sorted_bins(scores: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The ascending order of the scores, and where each run of equal scores starts in it."""
-    import numpy as np
-
-    order = np.argsort(scores, kind="stable")
-    ascending = scores[order]
-    # Compared, not subtracted: inf - inf is NaN, and two infinite scores are a tie.
-    return order, np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
-
-
-def _weighted_auc(weights: NDArray[np.float64], liked: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """AUC of each row of ``weights`` (block, rows), whose columns are sorted by score; NaN where a class has no weight."""
-    import numpy as np
-
-    positive = np.add.reduceat(weights * liked, starts, axis=1)
-    negative = np.add.reduceat(weights * ~liked, starts, axis=1)
-    # A liked row wins against every disliked row in a lower bin, and half of those in its own.
-    below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + negative / 2)).sum(axis=1)
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> float | None:
@@ -106,54 +78,22 @@ def auc_interval(
     Raises:
         PermanentError: A score is NaN.
     """
-    import numpy as np
-
     truth, values = checked(labels, scores, method)
     if not len(truth) or truth.all() or not truth.any():
         return Interval(None)
-    order, starts = _sorted_bins(values)
-    liked = truth[order]
-    value = float(_weighted_auc(np.ones((1, len(liked))), liked, starts)[0])
-    codes, n_groups = group_codes(groups, len(truth))
-    return bootstrap(
-        value,
-        lambda weights: _weighted_auc(weights, liked, starts),
-        codes[order],
-        n_groups,
-        replicates=replicates,
-        seed=seed,
-    )
+    order = np.argsort(values, kind="stable")
+    liked, ascending = truth[order], values[order]
+    # Where each run of equal scores starts. Compared, not subtracted: inf - inf is NaN, and two infinite scores are a tie.
+    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
 
+    def weighted_auc(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        positive = np.add.reduceat(weights * liked, starts, axis=1)
+        negative = np.add.reduceat(weights * ~liked, starts, axis=1)
+        # A liked row wins against every disliked row in a lower bin, and half of those in its own.
+        below = np.cumsum(negative, axis=1) - negative
+        wins = (positive * (below + negative / 2)).sum(axis=1)
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
-def hits(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> NDArray[np.float64]:
-    """1 where the sign of the log-odds is right, 0 where it is not; a score of exactly 0 says No. Shape (rows,)."""
-    import numpy as np
-
-    truth, values = checked(labels, scores, method)
-    return ((values > 0) == truth).astype(np.float64)
-
-
-def squared_errors(labels: ArrayLike, probabilities: ArrayLike, *, method: str = "unnamed") -> NDArray[np.float64]:
-    """Squared distance of each probability to its label; the mean is the Brier score. Shape (rows,)."""
-    truth, values = checked(labels, probabilities, method)
-    return (values - truth) ** 2
-
-
-def accuracy(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> float | None:
-    """Share of rows whose log-odds have the right sign; None without rows.
-
-    Raises:
-        PermanentError: A score is NaN.
-    """
-    right = hits(labels, scores, method=method)
-    return float(right.mean()) if len(right) else None
-
-
-def brier(labels: ArrayLike, probabilities: ArrayLike, *, method: str = "unnamed") -> float | None:
-    """Mean squared error of the probability of liking (Brier 1950); 0 is best, 0.25 is a constant one half.
-
-    Raises:
-        PermanentError: A probability is NaN.
-    """
-    errors = squared_errors(labels, probabilities, method=method)
-    return float(errors.mean()) if len(errors) else None
+    value = float(weighted_auc(np.ones((1, len(liked))))[0])
+    return bootstrap(value, weighted_auc, group_codes(groups, len(truth))[order], replicates=replicates, seed=seed)

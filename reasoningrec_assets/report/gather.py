@@ -1,18 +1,20 @@
-"""What the page shows, read from the lake's Parquet files into plain dataclasses.
+"""What the page shows, read from the lake's Parquet files into plain values.
 
-What belongs here: the dataclasses, and the queries that fill them. What doesn't: sentences, drawings or HTML, see
-`page`. Costs, lineage and the training curve come from receipts, which this package doesn't know: the caller passes them in.
+What belongs here: the values, and the queries that fill them. What doesn't: sentences, drawings or HTML, see `page`,
+or walking over receipts, see `provenance`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+from reasoningrec_assets.lake.receipts import Receipt
+from reasoningrec_assets.sql import query
 
+# Methods that need no language model, and are marked so.
 FLOORS = ("like_rate", "logistic_regression")
 
 # Raw titles of up to 423,494 characters exist; a page has to survive them.
@@ -43,65 +45,18 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An item of a history, and whether the user liked it."""
-
-    title: str
-    liked: bool
-
-
-@dataclass(frozen=True)
-class MethodScore:
-    """A method's answer for one row."""
-
-    method: str
-    floor: bool
-    score: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class UserCase:
-    """One test row in full: ``explanations`` are (method, text) pairs, ``reference`` is the teacher's reasoning."""
-
-    user_id: str
-    history: tuple[Shown, ...]
-    target: Shown
-    scores: tuple[MethodScore, ...]
-    explanations: tuple[tuple[str, str], ...]
-    reference: str | None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch of the student's training; None where it was not measured."""
-
-    epoch: float
-    train_loss: float | None
-    valid_auc: float | None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a step took; None where it generates nothing."""
-
-    asset: str
-    seconds: float
-    generated_tokens: int | None = None
-    cache_hits: int | None = None
-
-
-@dataclass(frozen=True)
-class Version:
-    """Which version of an asset the report was made from."""
-
-    asset: str
-    data_version: str
-
-
-@dataclass(frozen=True)
 class Report:
-    """Everything on the page. ``methods`` are sorted by AUC, best first, those without one last."""
+    """Everything on the page.
+
+    Attributes:
+        methods: Sorted by AUC, best first, those without one last.
+        dropped: Reason and number of what was left out.
+        cases: Test rows in full: ``user_id``, ``history`` and ``target`` (items as ``title`` and ``liked``), ``scores``
+            (``method``, ``floor``, ``score``, ``probability``), ``explanations`` (method, text) and ``reference``, the
+            teacher's reasoning or None.
+        training: The student's epochs: ``epoch``, ``train_loss`` and ``valid_auc``, None where it was not measured.
+        receipts: The steps that the report was made from.
+    """
 
     dataset: str
     title: str
@@ -111,10 +66,9 @@ class Report:
     liked_share: float | None
     rows_in: int
     dropped: tuple[tuple[str, int], ...]
-    cases: tuple[UserCase, ...] = ()
-    training: tuple[Epoch, ...] = ()
-    costs: tuple[Cost, ...] = ()
-    lineage: tuple[Version, ...] = ()
+    cases: Sequence[Mapping[str, Any]] = ()
+    training: Sequence[Mapping[str, Any]] = ()
+    receipts: Sequence[Receipt] = ()
 
 
 _CASES_SQL = """
@@ -148,10 +102,8 @@ def gather(
     items: Path,
     references: Path | None = None,
     facts: Mapping[str, str | int | float] | None = None,
-    training: Sequence[Epoch] = (),
-    costs: Sequence[Cost] = (),
-    lineage: Sequence[Version] = (),
-    floors: Collection[str] = FLOORS,
+    training: Sequence[Mapping[str, Any]] = (),
+    receipts: Sequence[Receipt] = (),
     users: int = 12,
 ) -> Report:
     """Read what the page shows.
@@ -165,64 +117,45 @@ def gather(
         items: Parquet file of `items`.
         references: Parquet file of `reasoning_labels`, where there is one.
         facts: Further facts of the dataset by name, shown in this order.
-        training: The student's training curve.
-        costs: What each step took.
-        lineage: The versions that the report was made from.
-        floors: Methods that need no language model, and are marked so.
+        training: The student's training curve, as in `Report`.
+        receipts: The steps that the report was made from.
         users: Test rows in the sample, those with an explanation first.
     """
     by_method: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in _rows("SELECT method, metric, value, low, high, n FROM read_parquet($metrics)", metrics=str(metrics)):
+    for row in query("SELECT method, metric, value, low, high, n FROM read_parquet($metrics)", metrics=metrics).to_pylist():
         by_method.setdefault(row["method"], {})[row["metric"]] = row
-    population = by_method.pop("population", {})
-    methods = [_method(name, measured, name in floors) for name, measured in by_method.items()]
+    population = {metric: row["value"] for metric, row in by_method.pop("population", {}).items()}
+    methods = [_method(name, measured) for name, measured in by_method.items()]
     return Report(
         dataset=dataset,
         title=title,
         facts=tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in (facts or {}).items()),
         methods=tuple(sorted(methods, key=lambda method: (method.auc is None, -(method.auc or 0.0), method.name))),
-        test_rows=int(_value(population, "test_rows") or 0),
-        liked_share=_value(population, "liked_share"),
-        rows_in=int(_value(population, "rows_in") or 0),
-        dropped=tuple(
-            (name.removeprefix("dropped_"), int(row["value"])) for name, row in population.items() if name.startswith("dropped_")
-        ),
-        cases=_cases(predictions, windows, items, references, floors, users),
-        training=tuple(training),
-        costs=tuple(costs),
-        lineage=tuple(lineage),
+        test_rows=int(population.get("test_rows", 0)),
+        liked_share=population.get("liked_share"),
+        rows_in=int(population.get("rows_in", 0)),
+        dropped=tuple((name.removeprefix("dropped_"), int(n)) for name, n in population.items() if name.startswith("dropped_")),
+        cases=_cases(predictions, windows, items, references, users) if predictions else (),
+        training=training,
+        receipts=receipts,
     )
 
 
-def _rows(sql: str, **params: object) -> list[dict[str, Any]]:
-    import duckdb
+def _method(name: str, measured: Mapping[str, Mapping[str, Any]]) -> Method:
+    def value(metric: str, column: str = "value") -> Any:
+        return measured[metric][column] if metric in measured else None
 
-    with duckdb.connect() as connection:
-        return connection.sql(sql, params=params).to_arrow_table().to_pylist()
-
-
-def _value(measured: Mapping[str, Mapping[str, Any]], metric: str, column: str = "value") -> float | None:
-    return measured[metric][column] if metric in measured else None
-
-
-def _method(name: str, measured: Mapping[str, Mapping[str, Any]], floor: bool) -> Method:
     return Method(
         name=name,
-        floor=floor,
-        rows=int(_value(measured, "auc", "n") or 0),
-        auc=_value(measured, "auc"),
-        low=_value(measured, "auc", "low"),
-        high=_value(measured, "auc", "high"),
-        coverage=_value(measured, "coverage"),
-        missing_rows=int(_value(measured, "missing_rows") or 0),
-        extra_rows=int(_value(measured, "extra_rows") or 0),
-        accuracy=_value(measured, "accuracy"),
-        brier=_value(measured, "brier"),
-        explained_rows=int(_value(measured, "explained_rows") or 0),
-        bertscore_f1=_value(measured, "bertscore_f1"),
-        bertscore_low=_value(measured, "bertscore_f1", "low"),
-        bertscore_high=_value(measured, "bertscore_f1", "high"),
-        bertscore_floor=_value(measured, "bertscore_f1_shuffled_floor"),
+        floor=name in FLOORS,
+        rows=int(value("auc", "n") or 0),
+        low=value("auc", "low"),
+        high=value("auc", "high"),
+        bertscore_low=value("bertscore_f1", "low"),
+        bertscore_high=value("bertscore_f1", "high"),
+        bertscore_floor=value("bertscore_f1_shuffled_floor"),
+        **{metric: value(metric) for metric in ("auc", "coverage", "accuracy", "brier", "bertscore_f1")},
+        **{metric: int(value(metric) or 0) for metric in ("missing_rows", "extra_rows", "explained_rows")},
     )
 
 
@@ -231,54 +164,42 @@ def _cut(text: str, characters: int) -> str:
 
 
 def _cases(
-    predictions: Mapping[str, Path],
-    windows: Path,
-    items: Path,
-    references: Path | None,
-    floors: Collection[str],
-    users: int,
-) -> tuple[UserCase, ...]:
-    if not predictions:
-        return ()
-    files = [str(path) for path in predictions.values()]
-    picked = _rows(_CASES_SQL, predictions=files, windows=str(windows), users=users)
-    user_ids = [row["user_id"] for row in picked]
-    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in _rows(_SCORES_SQL, predictions=files, ids=user_ids):
-        scores.setdefault((row["user_id"], row["target_item_id"]), []).append(row)
-    reasons = _rows(_REFERENCES_SQL, references=str(references), ids=user_ids) if references else []
-    texts = {(row["user_id"], row["target_item_id"]): row["text"] for row in reasons}
+    predictions: Mapping[str, Path], windows: Path, items: Path, references: Path | None, users: int
+) -> list[dict[str, Any]]:
+    files = list(predictions.values())
+    picked = query(_CASES_SQL, predictions=files, windows=windows, users=users).to_pylist()
+    ids = [row["user_id"] for row in picked]
+    answers: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in query(_SCORES_SQL, predictions=files, ids=ids).to_pylist():
+        answers.setdefault((row["user_id"], row["target_item_id"]), []).append(row | {"floor": row["method"] in FLOORS})
+    reasons = query(_REFERENCES_SQL, references=references, ids=ids).to_pylist() if references else []
+    texts = {(row["user_id"], row["target_item_id"]): _cut(row["text"], _TEXT_CHARACTERS) for row in reasons}
     item_ids = {item for row in picked for item in (row["target_item_id"], *row["history_item_ids"])}
     titles: dict[str, str] = {
         row["item_id"]: _cut(row["title"], _TITLE_CHARACTERS) + (f" ({row['year']})" if row["year"] else "")
-        for row in _rows(_TITLES_SQL, items=str(items), ids=sorted(item_ids))
+        for row in query(_TITLES_SQL, items=items, ids=sorted(item_ids)).to_pylist()
     }
 
-    def shown(item: str, liked: bool) -> Shown:
-        return Shown(titles.get(item, item), liked)
+    def shown(item: str, liked: bool) -> dict[str, Any]:
+        return {"title": titles.get(item, item), "liked": liked}
 
-    order = {name: place for place, name in enumerate(predictions)}
-    cases: list[UserCase] = []
+    order = list(predictions)
+    cases: list[dict[str, Any]] = []
     for row in picked:
         key = (row["user_id"], row["target_item_id"])
-        answers = sorted(scores.get(key, []), key=lambda answer: order.get(answer["method"], len(order)))
+        scores = sorted(answers.get(key, []), key=lambda answer: order.index(answer["method"]))
         cases.append(
-            UserCase(
-                user_id=row["user_id"],
-                history=tuple(
-                    shown(item, liked) for item, liked in zip(row["history_item_ids"], row["history_liked"], strict=True)
-                ),
-                target=shown(row["target_item_id"], row["label"]),
-                scores=tuple(
-                    MethodScore(answer["method"], answer["method"] in floors, answer["score"], answer["probability"])
-                    for answer in answers
-                ),
-                explanations=tuple(
+            {
+                "user_id": row["user_id"],
+                "history": [shown(*pair) for pair in zip(row["history_item_ids"], row["history_liked"], strict=True)],
+                "target": shown(row["target_item_id"], row["label"]),
+                "scores": scores,
+                "explanations": [
                     (answer["method"], _cut(answer["explanation"], _TEXT_CHARACTERS))
-                    for answer in answers
+                    for answer in scores
                     if answer["explanation"] is not None
-                ),
-                reference=_cut(texts[key], _TEXT_CHARACTERS) if key in texts else None,
-            )
+                ],
+                "reference": texts.get(key),
+            }
         )
-    return tuple(cases)
+    return cases

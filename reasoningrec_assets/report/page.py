@@ -7,29 +7,18 @@ of them, and the page's own policy forbids scripts and requests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from reasoningrec_assets.report.plots import CURVE_HEIGHT, ROW_HEIGHT, curve_plots, interval_plot
-
-if TYPE_CHECKING:
-    import jinja2
-
-    from reasoningrec_assets.report.gather import Method, Report
+from reasoningrec_assets.report.gather import Method, Report
+from reasoningrec_assets.report.plots import CURVE_HEIGHT, curve_plots, interval_plot
 
 # At 500 rows an AUC near 0.75 is known to about +-0.045 (section 5, point 12, of the method: +-0.035 at 800).
 SMALLEST_SAMPLE = 500
 WIDEST_HALF_INTERVAL = 0.05
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence about what the figures say; a warning limits what may be concluded."""
-
-    kind: Literal["result", "warning"]
-    text: str
+def _best(report: Report, *, floor: bool) -> Method | None:
+    return next((method for method in report.methods if method.floor == floor and method.auc is not None), None)
 
 
 def _figure(method: Method) -> str:
@@ -37,66 +26,48 @@ def _figure(method: Method) -> str:
     return f"{method.auc:.3f}{bounds}"
 
 
-def _against_the_floor(report: Report) -> list[Verdict]:
-    models = [method for method in report.methods if not method.floor and method.auc is not None]
-    floors = [method for method in report.methods if method.floor and method.auc is not None]
-    if not models or not floors:
-        return []
-    model, floor = models[0], floors[0]
+def _against_the_floor(model: Method, floor: Method) -> str:
     higher, lower = (model, floor) if (model.auc or 0.0) > (floor.auc or 0.0) else (floor, model)
     separate = higher.low is not None and lower.high is not None and higher.low > lower.high
     verb = "is above" if higher is model else "does not reach"
     spread = "and the intervals do not overlap" if separate else "though the intervals overlap"
-    return [
-        Verdict(
-            "result",
-            f"{model.name}, with an AUC of {_figure(model)}, {verb} the best floor, {floor.name}, with {_figure(floor)}, {spread}.",
-        )
-    ]
+    return f"{model.name}, with an AUC of {_figure(model)}, {verb} the best floor, {floor.name}, with {_figure(floor)}, {spread}."
 
 
-def _sample_size(report: Report) -> list[Verdict]:
-    wide = {
-        method.name: (method.high - method.low) / 2
-        for method in report.methods
-        if method.low is not None and method.high is not None and (method.high - method.low) / 2 > WIDEST_HALF_INTERVAL
-    }
-    reasons: list[str] = []
+def _sample_problems(report: Report) -> list[str]:
+    problems: list[str] = []
     if report.test_rows < SMALLEST_SAMPLE:
-        reasons.append(f"there are {report.test_rows:,} test rows, fewer than {SMALLEST_SAMPLE}")
+        problems.append(f"there are {report.test_rows:,} test rows, fewer than {SMALLEST_SAMPLE}")
+    halves = {m.name: (m.high - m.low) / 2 for m in report.methods if m.low is not None and m.high is not None}
+    wide = ", ".join(f"{name} to ±{half:.2f}" for name, half in halves.items() if half > WIDEST_HALF_INTERVAL)
     if wide:
-        known = ", ".join(f"{name} to ±{half:.2f}" for name, half in wide.items())
-        reasons.append(f"an AUC is known only roughly ({known})")
-    if not reasons:
-        return []
-    return [Verdict("warning", f"This sample is too small to judge by: {', and '.join(reasons)}.")]
+        problems.append(f"an AUC is known only roughly ({wide})")
+    return problems
 
 
-def verdicts(report: Report) -> list[Verdict]:
-    """What the figures allow one to say, in sentences, the most important first.
+def verdicts(report: Report) -> list[tuple[str, str]]:
+    """What the figures allow one to say: ``result`` or ``warning`` and a sentence, the most important first.
 
-    A sample is too small to judge by below 500 test rows, or where half an interval of an AUC is wider than 0.05.
+    A warning limits what may be concluded. A sample is too small to judge by below 500 test rows, or where half an
+    interval of an AUC is wider than 0.05.
     """
-    found = [*_against_the_floor(report), *_sample_size(report)]
+    found: list[tuple[str, str]] = []
+    model, floor = _best(report, floor=False), _best(report, floor=True)
+    if model and floor:
+        found.append(("result", _against_the_floor(model, floor)))
+    problems = _sample_problems(report)
+    if problems:
+        found.append(("warning", f"This sample is too small to judge by: {', and '.join(problems)}."))
     if report.liked_share in {0.0, 1.0} and report.test_rows:
         kind = "liked" if report.liked_share else "disliked"
-        found.append(Verdict("warning", f"Every test row is {kind}: with one class only, there is no AUC."))
+        found.append(("warning", f"Every test row is {kind}: with one class only, there is no AUC."))
     for method in report.methods:
         if method.missing_rows:
-            found.append(
-                Verdict(
-                    "warning",
-                    f"{method.name} scored {method.rows:,} of {report.test_rows:,} test rows; "
-                    "its figures are computed on those, so they do not compare with the others'.",
-                )
-            )
+            covered = f"{method.name} scored {method.rows:,} of {report.test_rows:,} test rows"
+            found.append(("warning", f"{covered}; its figures are computed on those, so they do not compare with the others'."))
         if method.extra_rows:
-            found.append(
-                Verdict(
-                    "warning",
-                    f"{method.name} also scored {method.extra_rows:,} rows outside the test population; they are left out.",
-                )
-            )
+            extra = f"{method.name} also scored {method.extra_rows:,} rows outside the test population"
+            found.append(("warning", f"{extra}; they are left out."))
     return found
 
 
@@ -119,8 +90,12 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-@cache
-def _environment() -> jinja2.Environment:
+def render(report: Report) -> str:
+    """The whole page as HTML text, with its style and drawings inline, no script and no request.
+
+    Args:
+        report: What `gather.gather` read. Nothing in it is trusted: every string is escaped.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -132,28 +107,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(fixed=_fixed, percent=_percent, whole=_whole, duration=_duration)
-    return environment
-
-
-def render(report: Report) -> str:
-    """The whole page as HTML text, with its style and drawings inline, no script and no request.
-
-    Args:
-        report: What `gather.gather` read. Nothing in it is trusted: every string is escaped.
-    """
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            report=report,
-            css=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
-            verdicts=verdicts(report),
-            intervals=interval_plot(report.methods),
-            curves=curve_plots(report.training),
-            best_floor=next((method for method in report.methods if method.floor and method.auc is not None), None),
-            best_model=next((method for method in report.methods if not method.floor and method.auc is not None), None),
-            explains=any(method.explained_rows for method in report.methods),
-            row_height=ROW_HEIGHT,
-            curve_height=CURVE_HEIGHT,
-        )
+    return environment.get_template("page.html").render(
+        report=report,
+        css=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        verdicts=verdicts(report),
+        intervals=interval_plot(report.methods),
+        curves=curve_plots(report.training),
+        best_floor=_best(report, floor=True),
+        best_model=_best(report, floor=False),
+        explains=any(method.explained_rows for method in report.methods),
+        curve_height=CURVE_HEIGHT,
     )

@@ -7,26 +7,16 @@ the page doesn't also print. Widths are percentages so that the text keeps its s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from reasoningrec_assets.report.gather import Epoch, Method
+from reasoningrec_assets.report.gather import Method
 
 ROW_HEIGHT = 50
 CURVE_HEIGHT = 150
 # Room for the round ends and the axis labels, in percent of the width.
 _MARGIN = 4.0
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled place on an axis."""
-
-    at: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -42,10 +32,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class IntervalPlot:
-    """All methods that have an AUC on one axis."""
+    """All methods that have an AUC on one axis; ticks and chance in percent, ticks with their labels."""
 
     bars: tuple[Bar, ...]
-    ticks: tuple[Tick, ...]
+    ticks: tuple[tuple[float, str], ...]
     chance: float
     height: int
 
@@ -57,10 +47,6 @@ class CurvePlot:
     name: str
     points: tuple[tuple[float, float, str], ...]
     best: str
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
@@ -85,37 +71,29 @@ def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
             Bar(method, index * ROW_HEIGHT, place(auc), place(low), place(high))
             for index, ((method, auc), low, high) in enumerate(zip(drawn, lows, highs, strict=True))
         ),
-        ticks=tuple(Tick(place(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(first, last + 1)),
+        ticks=tuple((place(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(first, last + 1)),
         chance=place(0.5),
         height=len(drawn) * ROW_HEIGHT,
     )
 
 
-def curve_plots(training: Sequence[Epoch]) -> list[CurvePlot]:
+def curve_plots(training: Sequence[Mapping[str, Any]]) -> list[CurvePlot]:
     """One small plot a series, each on its own scale: loss and AUC share no unit, so they share no axis."""
-    plots = [
-        _curve("Training loss", [(row.epoch, row.train_loss) for row in training], lowest_is_best=True),
-        _curve("Validation AUC", [(row.epoch, row.valid_auc) for row in training], lowest_is_best=False),
-    ]
-    return [plot for plot in plots if plot is not None]
-
-
-def _curve(name: str, series: Sequence[tuple[float, float | None]], *, lowest_is_best: bool) -> CurvePlot | None:
-    known = [(epoch, value) for epoch, value in series if value is not None and math.isfinite(value)]
-    if not known:
-        return None
-    epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
-    width, height = (max(epochs) - min(epochs)) or 1.0, (max(values) - min(values)) or 1.0
-    chosen = (min if lowest_is_best else max)(known, key=lambda point: point[1])
-    return CurvePlot(
-        name=name,
-        points=tuple(
+    plots: list[CurvePlot] = []
+    for name, column, best in (("Training loss", "train_loss", min), ("Validation AUC", "valid_auc", max)):
+        known = [(row["epoch"], row[column]) for row in training if row[column] is not None and math.isfinite(row[column])]
+        if not known:
+            continue
+        epochs, values = zip(*known, strict=True)
+        width, height = (max(epochs) - min(epochs)) or 1.0, (max(values) - min(values)) or 1.0
+        points = tuple(
             (
                 round(_MARGIN + (100 - 2 * _MARGIN) * (epoch - min(epochs)) / width, 2),
                 round(12 + (CURVE_HEIGHT - 24) * (1 - (value - min(values)) / height), 1),
-                f"epoch {_number(epoch)}: {_number(value)}",
+                f"epoch {epoch:.4g}: {value:.4g}",
             )
             for epoch, value in known
-        ),
-        best=f"best {_number(chosen[1])} at epoch {_number(chosen[0])}",
-    )
+        )
+        epoch, value = best(known, key=lambda point: point[1])
+        plots.append(CurvePlot(name, points, f"best {value:.4g} at epoch {epoch:.4g}"))
+    return plots

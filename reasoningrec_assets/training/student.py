@@ -49,7 +49,7 @@ def build_splits(
     *,
     log: Log = print,
 ) -> Output:
-    """Write the student's rows: the training rows that have a reasoning, a validation sample, and the whole test split.
+    """Write the student's rows: the K training rows, a validation sample, and the whole test split.
 
     Args:
         dataset: The dataset's record.
@@ -59,17 +59,20 @@ def build_splits(
         profiles: Parquet file of ``user_profiles``.
         labels: Parquet file of ``reasoning_labels``; its training rows are the ones trained on.
         sampling: How many validation rows, and the seed that draws them.
-        log: Receives a line where rows are left out.
+        log: Receives a line where training rows have no reasoning.
     """
     import pyarrow as pa
 
     context = load_context(items, descriptions=descriptions, profiles=profiles)
     reasoning = {_key(row): str(row["text"]) for row in read_rows(labels)}
     chosen = [row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and _key(row) in reasoning)]
-    chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).rows.to_pylist()
-    dropped = [row for row in chosen if row["split"] == "train" and not reasoning[_key(row)]]
-    if dropped:
-        log(f"{len(dropped)} training rows have no reasoning (the teacher's answer was empty, cut or failed) and are left out")
+    chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
+    bare = sum(row["split"] == "train" and not reasoning[_key(row)] for row in chosen)
+    if bare:
+        # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
+        log(
+            f"{bare} training rows have no reasoning (the teacher's answer was empty, cut or failed): they teach their label alone"
+        )
     rows = [
         {
             "dataset": dataset.name,
@@ -79,14 +82,13 @@ def build_splits(
             ),
         }
         for row in chosen
-        if row["split"] != "train" or reasoning[_key(row)]
     ]
     sizes = Counter(str(row["split"]) for row in rows)
     liked = Counter(str(row["split"]) for row in rows if row["label"])
     return Output(
         table=pa.Table.from_pylist(rows, schema=SFT_SPLITS.arrow()),
         metrics={
-            "train_rows_without_reasoning": float(len(dropped)),
+            "train_rows_without_reasoning": float(bare),
             **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
             **{f"{split}_liked_share": liked[split] / sizes[split] for split in sizes},
         },

@@ -7,7 +7,7 @@ from reasoningrec_assets.definitions import build_definitions
 from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.resources.lake import LakeResource
 
-DEMO = "ml100k_demo"
+DEMO = "ml100k"
 
 
 class Pipeline:

@@ -61,6 +61,7 @@ def test_show_lists_what_is_current(store, command):
     assert lines[0].split() == ["asset", "partition", "seq", "rows", "seconds", "version", "finished", "(UTC)"]
     assert len(lines) == 1 + 19
     assert len(command("show", "--partition", "beauty")[1]) == 1 + 9
+    assert command("show", "--partition", "ml1m")[1] == ["Nothing was materialized yet."]
     assert any(line.startswith("user_profiles") and " failed " in line for line in lines)
 
 

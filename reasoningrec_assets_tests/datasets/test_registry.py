@@ -57,7 +57,7 @@ def test_a_profile_that_could_reach_a_target_is_refused():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    modules = "registry, sources, archives, cleaning, windows, sampling, sql"
+    modules = "registry, sources, archives, cleaning, windows, sampling"
     heavy = "{'duckdb', 'pyarrow', 'pooch', 'requests', 'numpy', 'pandas', 'dagster'}"
     code = f"import sys; from reasoningrec_assets.datasets import {modules}; sys.exit(str({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -146,13 +146,12 @@ def test_a_file_changed_since_its_download_is_fetched_again(tmp_path, make_datas
 def test_a_killed_download_leaves_nothing_behind(tmp_path, make_dataset, server):
     folder, url = server
     _zip(folder / "ml.zip")
-    downloads = tmp_path / "downloads" / "tiny"
-    leftover = downloads / ".partial-ml.zip"
-    leftover.mkdir(parents=True)
-    (leftover / "u.data").write_bytes(b"half")
-    # A folder under the final name but without a manifest is no whole set either.
-    (downloads / "ml.zip").mkdir()
-    (downloads / "ml.zip" / "u.data").write_bytes(b"half")
+    leftover, unfinished = tmp_path / "scratch" / "dead", tmp_path / "downloads" / "tiny" / "ml.zip"
+    for half in (leftover, unfinished):
+        half.mkdir(parents=True)
+        (half / "u.data").write_bytes(b"half")
+    # Nobody holds the lock of a process that was killed; a folder under the final name but without a manifest is no whole set.
+    leftover.with_suffix(".lock").touch()
     assert _read(sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, print)) == CONTENT
     assert not leftover.exists()
 

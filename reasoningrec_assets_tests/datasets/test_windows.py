@@ -13,7 +13,7 @@ from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_W
 
 
 def _build(dataset, path):
-    reader, counts = windows.build(dataset, path, threads=1)
+    reader, counts = windows.build(dataset, path)
     return reader.read_all(), counts
 
 
@@ -42,7 +42,7 @@ def _names(*positions):
 
 def test_the_worked_example_of_the_paper(make_dataset, tmp_path):
     table, counts = _build(make_dataset(history_length=4), _interactions(tmp_path / "i.parquet", {"u": 10}))
-    assert table.schema == INTERACTION_WINDOWS.arrow()
+    assert table.schema.names == INTERACTION_WINDOWS.column_names
     train, valid, test = table.to_pylist()
     assert (train["split"], train["target_item_id"], train["history_item_ids"]) == ("train", "i7", _names(3, 4, 5, 6))
     assert (valid["split"], valid["target_item_id"], valid["history_item_ids"]) == ("valid", "i8", _names(4, 5, 6, 7))
@@ -90,7 +90,7 @@ def test_a_repeated_target_is_no_profile_item(make_dataset, udata, tmp_path):
     events = [("u", item, 4, n) for n, item in enumerate("abcdabc")]
     path = tmp_path / "i.parquet"
     dataset = make_dataset(profile_items=4)
-    pq.write_table(cleaning.clean(dataset, {"ratings": udata(events)}, repeated_pairs="keep").interactions.read_all(), path)
+    pq.write_table(cleaning.clean(dataset, {"ratings": udata(events)}, repeated_pairs="keep")[0].read_all(), path)
     table, _ = _build(dataset, path)
     assert table["target_item_id"].to_pylist() == ["a", "b", "c"]
     assert table["profile_item_ids"].to_pylist() == [["d"]] * 3
@@ -165,9 +165,7 @@ def test_windows_equal_the_definition_for_any_events(make_dataset, events, histo
     with tempfile.TemporaryDirectory() as folder:
         ratings, interactions = Path(folder) / "u.data", Path(folder) / "i.parquet"
         ratings.write_text("".join(f"{u}\t{i}\t{r:g}\t{t}\n" for u, i, r, t in events))
-        pq.write_table(
-            cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule, threads=1).interactions.read_all(), interactions
-        )
+        pq.write_table(cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule, threads=1)[0].read_all(), interactions)
         table, counts = _build(dataset, interactions)
     rows = table.to_pylist()
     assert [_flat(row) for row in rows] == expected

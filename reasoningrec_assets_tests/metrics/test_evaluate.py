@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import EVALUATION_METRICS, INTERACTION_WINDOWS, PREDICTIONS, REASONING_LABELS
 from reasoningrec_assets.metrics.evaluate import evaluate
-from reasoningrec_assets.metrics.text import TextSettings, bertscore, shuffled_reference_floor
+from reasoningrec_assets.metrics.text import BertScore, deranged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +140,11 @@ def test_missing_rows_lower_coverage_and_the_rest_is_computed_on_the_covered_row
     assert found["like_rate", "coverage"]["value"] == 1.0
 
 
+def test_a_score_of_zero_says_no(lake: Lake) -> None:
+    found = run({"student": lake.predictions(users=[0, 2, 3], scores=[0.0] * 6)}, lake.windows())
+    assert found["student", "accuracy"]["value"] == 0.0
+
+
 def test_extra_rows_are_counted_and_change_nothing_else(lake: Lake) -> None:
     exact = run({"student": lake.predictions()}, lake.windows())
     found = run({"student": lake.predictions(users=range(9))}, lake.windows())
@@ -177,18 +182,18 @@ def test_text_metrics_use_the_rows_that_have_both_texts(lake: Lake, encoder: Pat
     explanations = ["the user likes slow dramas", "", "funny films", None, "the user dislikes films", "dramas"]
     references = {0: "the user likes dramas", 1: "comedies", 2: "funny comedies", 3: "films", 4: " "}
     paths = {"student": lake.predictions(explanations=explanations), "like_rate": lake.predictions("like_rate")}
-    settings = TextSettings(str(encoder), num_layers=2)
-    found = run(paths, lake.windows(), references=lake.references(references), text=settings, seed=3)
+    text = BertScore(str(encoder), num_layers=2)
+    found = run(paths, lake.windows(), references=lake.references(references), text=text, seed=3)
     # Row 3 has no explanation, row 4 an empty reference, row 5 none; row 1 wrote nothing and counts as 0.
     candidates, own = ["the user likes slow dramas", "", "funny films"], ["the user likes dramas", "comedies", "funny comedies"]
-    expected = bertscore(candidates, own, encoder=str(encoder), num_layers=2)
+    expected = text.score(candidates, own)
     assert expected.f1[1] == 0.0
     for metric, column in zip(("precision", "recall", "f1"), expected, strict=True):
         row = found["student", f"bertscore_{metric}"]
         assert row["value"] == pytest.approx(column.mean(), abs=1e-5)
         assert row["n"] == 3
         assert row["low"] < row["value"] < row["high"]
-    floor = shuffled_reference_floor(candidates, own, encoder=str(encoder), num_layers=2, seed=3)
+    floor = text.score(candidates, [own[row] for row in deranged(3, 3)])
     assert found["student", "bertscore_f1_shuffled_floor"]["value"] == pytest.approx(floor.f1.mean(), abs=1e-5)
     assert found["student", "explained_rows"]["value"] == 5
     assert found["student", "explained_without_reference"]["value"] == 2
@@ -199,8 +204,8 @@ def test_two_explaining_methods_keep_their_own_scores(lake: Lake, encoder: Path)
     references = dict.fromkeys(range(6), "the user likes dramas")
     good = lake.predictions("good", explanations=["the user likes dramas"] * 6)
     bad = lake.predictions("bad", explanations=["funny", *[None] * 5])
-    settings = TextSettings(str(encoder), num_layers=2)
-    found = run({"bad": bad, "good": good}, lake.windows(), references=lake.references(references), text=settings)
+    text = BertScore(str(encoder), num_layers=2)
+    found = run({"bad": bad, "good": good}, lake.windows(), references=lake.references(references), text=text)
     assert found["good", "bertscore_f1"]["value"] == pytest.approx(1.0, abs=1e-5)
     assert found["bad", "bertscore_f1"]["value"] < 0.999
     # One explained row has no other row's reference to be held against.
@@ -219,7 +224,7 @@ def test_no_explained_row_has_a_reference(lake: Lake) -> None:
         {"student": lake.predictions(explanations=["a"] * 6)},
         lake.windows(),
         references=lake.references({}),
-        text=TextSettings("never/loaded", num_layers=2),
+        text=BertScore("never/loaded", num_layers=2),
     )
     assert (found["student", "bertscore_f1"]["value"], found["student", "bertscore_f1"]["n"]) == (None, 0)
     assert found["student", "explained_without_reference"]["value"] == 6

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.metrics import intervals
 from reasoningrec_assets.metrics.intervals import mean_interval
-from reasoningrec_assets.metrics.ranking import accuracy, auc, auc_interval, brier
+from reasoningrec_assets.metrics.ranking import auc, auc_interval
 
 
 def sample(rows: int, seed: int, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ def test_one_class_has_no_auc_and_no_interval(label: bool) -> None:
 
 
 def test_nan_scores_are_refused_with_method_and_count() -> None:
-    for function in (auc, accuracy, brier, auc_interval):
+    for function in (auc, auc_interval):
         with pytest.raises(PermanentError, match=r"method student.*2 of 3 rows"):
             function([True, False, True], [math.nan, 0.0, math.nan], method="student")
 
@@ -93,15 +93,14 @@ def test_interval_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPa
 
 def test_blocks_bound_the_memory() -> None:
     codes = np.arange(500_000)
-    blocks = intervals.poisson_blocks(codes, len(codes), replicates=1_000, seed=0)
+    blocks = intervals.poisson_blocks(codes, replicates=1_000, seed=0)
     assert next(blocks).size <= intervals._BLOCK_ELEMENTS
 
 
 def test_weighted_replicates_equal_rows_repeated_that_often() -> None:
     labels, scores = sample(60, 5, ties=True)
     users = np.repeat(np.arange(20), 3)
-    codes, groups = intervals.group_codes(users, 60)
-    weights = np.concatenate(list(intervals.poisson_blocks(codes, groups, 40, seed=9))).astype(int)
+    weights = np.concatenate(list(intervals.poisson_blocks(intervals.group_codes(users, 60), 40, seed=9))).astype(int)
     repeated = [roc_auc_score(np.repeat(labels, row), np.repeat(scores, row)) for row in weights]
     low, high = np.quantile(repeated, [0.025, 0.975])
     interval = auc_interval(labels, scores, groups=users, replicates=40, seed=9)
@@ -141,16 +140,6 @@ def test_replicates_with_one_class_are_left_out_and_counted() -> None:
     # The only liked row has weight 0 in about 37 % of the replicates.
     assert 120 < interval.left_out < 300
     assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
-
-
-def test_accuracy_and_brier_equal_sklearn() -> None:
-    labels, scores = sample(200, 4)
-    probabilities = 1 / (1 + np.exp(-scores))
-    assert accuracy(labels, scores) == pytest.approx(accuracy_score(labels, scores > 0))
-    assert brier(labels, probabilities) == pytest.approx(brier_score_loss(labels, probabilities))
-    assert accuracy([True, False], [0.0, 0.0]) == 0.5
-    assert accuracy([], []) is None
-    assert brier([], []) is None
 
 
 def test_mean_interval_is_near_the_normal_one() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasoningrec_assets.report.gather import Epoch, Shown, gather
+from reasoningrec_assets.report.gather import gather
+
+EPOCH = {"epoch": 1, "train_loss": 0.5, "valid_auc": None}
 
 
 def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any]) -> None:
@@ -18,15 +20,15 @@ def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any]) 
 
 
 def test_population_and_what_the_caller_passes_in(files: dict[str, Any]) -> None:
-    report = gather(**files, facts={"Users": 1234, "Rule": "rating > 3"}, training=[Epoch(1, 0.5, None)])
+    report = gather(**files, facts={"Users": 1234, "Rule": "rating > 3"}, training=[EPOCH])
     assert (report.rows_in, report.dropped, report.test_rows, report.liked_share) == (1_000, (("repeated_pair", 17),), 40, 0.6)
     assert report.facts == (("Users", "1,234"), ("Rule", "rating > 3"))
-    assert report.training == (Epoch(1, 0.5, None),)
+    assert report.training == [EPOCH]
 
 
 def test_explained_users_come_first_and_the_sample_is_the_same_every_time(files: dict[str, Any]) -> None:
     report = gather(**files, users=5)
-    names = [case.user_id for case in report.cases]
+    names = [case["user_id"] for case in report.cases]
     assert set(names[:2]) == {"u38", "u39"}
     assert len(set(names)) == 5
     assert gather(**files, users=5).cases == report.cases
@@ -34,20 +36,20 @@ def test_explained_users_come_first_and_the_sample_is_the_same_every_time(files:
 
 
 def test_a_case_holds_history_target_scores_and_both_texts(files: dict[str, Any], hostile: str) -> None:
-    case = next(case for case in gather(**files).cases if case.user_id == "u39")
-    assert case.target == Shown(hostile + " (1999)", True)
+    case = next(case for case in gather(**files).cases if case["user_id"] == "u39")
+    assert case["target"] == {"title": hostile + " (1999)", "liked": True}
     # i2 has a title of 5,000 characters, i3 has no row in items.
-    assert case.history[0].title.endswith("…")
-    assert len(case.history[0].title) <= 120
-    assert case.history[1] == Shown("i3", False)
-    assert [(score.method, score.floor, score.score) for score in case.scores] == [
+    assert case["history"][0]["title"].endswith("…")
+    assert len(case["history"][0]["title"]) <= 120
+    assert case["history"][1] == {"title": "i3", "liked": False}
+    assert [(score["method"], score["floor"], score["score"]) for score in case["scores"]] == [
         ("student", False, -1.0),
         ("like_rate", True, 2.0),
     ]
-    assert case.explanations == (("student", "The user likes it."),)
-    assert case.reference == "Because <b>films</b>."
+    assert case["explanations"] == [("student", "The user likes it.")]
+    assert case["reference"] == "Because <b>films</b>."
 
 
 def test_without_references_or_predictions(files: dict[str, Any]) -> None:
-    assert all(case.reference is None for case in gather(**files | {"references": None}).cases)
+    assert all(case["reference"] is None for case in gather(**files | {"references": None}).cases)
     assert gather(**files | {"predictions": {}}).cases == ()

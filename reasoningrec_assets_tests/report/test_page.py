@@ -3,11 +3,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reasoningrec_assets.report.gather import Cost, Epoch, Method, Report, Version, gather
+from reasoningrec_assets.report.gather import Method, Report, gather
 from reasoningrec_assets.report.page import render, verdicts
 from reasoningrec_assets.report.plots import curve_plots, interval_plot
 
@@ -59,6 +60,15 @@ def report(*methods: Method, **more: Any) -> Report:
     return Report(methods=methods, **(values | more))
 
 
+def epoch(number: float, loss: float | None, auc: float | None) -> dict[str, float | None]:
+    return {"epoch": number, "train_loss": loss, "valid_auc": auc}
+
+
+def step(asset: str, seconds: float, metrics: dict[str, float]) -> Any:
+    """What the page reads of a receipt."""
+    return SimpleNamespace(asset=asset, seconds=seconds, metrics=metrics, data_version=asset)
+
+
 FLOOR = method("like_rate", 0.75, floor=True)
 
 
@@ -67,9 +77,11 @@ def full(files: dict[str, Any], hostile: str) -> Report:
     return gather(
         **files | {"title": f"Films {hostile}"},
         facts={hostile: hostile},
-        training=[Epoch(1, 2.0, 0.5), Epoch(2, 1.0, None), Epoch(3, 0.5, 0.7)],
-        costs=[Cost(hostile, 7_384.0, 12_345, 67), Cost("lora_model", 3.25)],
-        lineage=[Version("predictions", hostile)],
+        training=[epoch(1, 2.0, 0.5), epoch(2, 1.0, None), epoch(3, 0.5, 0.7)],
+        receipts=[
+            step(hostile, 7_384.0, {"generation_completion_tokens": 12_345.0, "generation_cache_hits": 67.0}),
+            step("lora_model", 3.25, {}),
+        ],
     )
 
 
@@ -138,8 +150,8 @@ def test_floors_are_squares_and_models_are_circles(full: Report) -> None:
 def test_plot_places_values_in_order_and_inside_the_axis() -> None:
     plot = interval_plot([method("a", 0.9, 0.1), method("b", 0.62), method("c", 0.4, 0.0), method("d", None)])
     assert plot is not None
-    assert [tick.label for tick in plot.ticks] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
-    scale = {tick.label: tick.at for tick in plot.ticks}
+    assert [label for _, label in plot.ticks] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
+    scale = {label: at for at, label in plot.ticks}
     assert [bar.method.name for bar in plot.bars] == ["a", "b", "c"]
     first, second, third = plot.bars
     assert (first.low, first.at, first.high) == pytest.approx((scale["0.8"], scale["0.9"], scale["1.0"]), abs=0.02)
@@ -150,7 +162,7 @@ def test_plot_places_values_in_order_and_inside_the_axis() -> None:
 
 
 def test_curves_leave_out_what_was_not_measured() -> None:
-    loss, auc = curve_plots([Epoch(1, 2.0, None), Epoch(2, 1.0, 0.6), Epoch(3, float("nan"), 0.5)])
+    loss, auc = curve_plots([epoch(1, 2.0, None), epoch(2, 1.0, 0.6), epoch(3, float("nan"), 0.5)])
     assert [label for _, _, label in loss.points] == ["epoch 1: 2", "epoch 2: 1"]
     assert loss.best == "best 1 at epoch 2"
     assert auc.best == "best 0.6 at epoch 2"
@@ -169,19 +181,17 @@ def test_curves_leave_out_what_was_not_measured() -> None:
     ],
 )
 def test_the_best_model_is_held_against_the_best_floor(auc: float, half: float, expected: str) -> None:
-    (found,) = verdicts(report(*sorted([method("student", auc, half), FLOOR], key=lambda entry: -entry.auc)))
-    assert found.kind == "result"
-    assert found.text.startswith(f"student, with an AUC of {auc:.3f}")
-    assert expected in found.text
+    ((kind, text),) = verdicts(report(*sorted([method("student", auc, half), FLOOR], key=lambda entry: -entry.auc)))
+    assert kind == "result"
+    assert text.startswith(f"student, with an AUC of {auc:.3f}")
+    assert expected in text
 
 
 def test_a_sample_too_small_to_judge_by_is_said_in_words() -> None:
     few = verdicts(report(FLOOR, test_rows=499))
-    assert [(found.kind, found.text) for found in few] == [
-        ("warning", "This sample is too small to judge by: there are 499 test rows, fewer than 500.")
-    ]
+    assert few == [("warning", "This sample is too small to judge by: there are 499 test rows, fewer than 500.")]
     wide = verdicts(report(method("like_rate", 0.75, 0.06, floor=True)))
-    assert [found.text for found in wide] == [
+    assert [text for _, text in wide] == [
         "This sample is too small to judge by: an AUC is known only roughly (like_rate to ±0.06)."
     ]
     assert verdicts(report(method("like_rate", 0.75, 0.049, floor=True), test_rows=500)) == []
@@ -189,8 +199,7 @@ def test_a_sample_too_small_to_judge_by_is_said_in_words() -> None:
 
 def test_missing_and_extra_rows_and_one_class_are_said_in_words() -> None:
     texts = [
-        found.text
-        for found in verdicts(report(method("student", None, rows=700, missing_rows=100, extra_rows=3), liked_share=1.0))
+        text for _, text in verdicts(report(method("student", None, rows=700, missing_rows=100, extra_rows=3), liked_share=1.0))
     ]
     assert texts == [
         "Every test row is liked: with one class only, there is no AUC.",

@@ -17,7 +17,7 @@ from reasoningrec_assets.sql import exact_path, literal
 if TYPE_CHECKING:
     import duckdb
 
-_RATINGS = delimited.Layout("the ratings CSV", ("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
+_RATINGS = delimited.Layout(("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
 
 # The longest honest titles have a few hundred characters, dumps of page scripts up to 423,494.
 _LONGEST_TITLE = 500

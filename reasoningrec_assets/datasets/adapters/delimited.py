@@ -32,7 +32,6 @@ class Layout:
     ``columns`` are our names, in the file's order; those that end with ``_id`` must not be empty.
     """
 
-    name: str
     columns: tuple[str, ...]
     delimiter: str
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
@@ -91,7 +90,9 @@ def _diagnose(path: Path, layout: Layout, found: str) -> PermanentError:
             continue
         fields = next(csv.reader([line], delimiter=layout.delimiter)) if layout.quote else line.split(layout.delimiter)
         if len(fields) != len(layout.columns):
-            return bad_line(path, number, f"{len(fields)} fields where {layout.name} has {len(layout.columns)}: {line[:80]!r}")
+            return bad_line(
+                path, number, f"{len(fields)} fields where {plain_name(path)} has {len(layout.columns)}: {line[:80]!r}"
+            )
         for name, text in zip(layout.columns, fields, strict=True):
             problem = _problem(name, text, layout)
             if problem:

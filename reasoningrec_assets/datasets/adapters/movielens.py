@@ -27,12 +27,10 @@ _FLAGS = (
 # fmt: on
 _NO_GENRE = ("", "unknown", "(no genres listed)")
 
-_DATA_RATINGS = Layout("u.data", _EVENT, "\t")
-_DAT_RATINGS = Layout("ratings.dat", _EVENT, "::", "latin-1")
-_DATA_ITEMS = Layout(
-    "u.item", ("item_id", "title", "release", "video", "url", *(f"flag{n}" for n in range(len(_FLAGS)))), "|", "latin-1"
-)
-_DAT_ITEMS = Layout("movies.dat", ("item_id", "title", "genres"), "::", "latin-1")
+_DATA_RATINGS = Layout(_EVENT, "\t")
+_DAT_RATINGS = Layout(_EVENT, "::", "latin-1")
+_DATA_ITEMS = Layout(("item_id", "title", "release", "video", "url", *(f"flag{n}" for n in range(len(_FLAGS)))), "|", "latin-1")
+_DAT_ITEMS = Layout(("item_id", "title", "genres"), "::", "latin-1")
 
 # What the headers of the other two layouts, CSV and RecBole's, call our columns.
 _NAMES = {
@@ -115,4 +113,4 @@ def _layout(path: Path, dat: Layout, data: Layout, needed: tuple[str, ...]) -> L
     missing = [column for column in needed if column not in columns]
     if missing or len(set(columns)) != len(columns):
         raise bad_line(path, 1, f"the header has no usable column for {', '.join(missing or needed)}: {header[:80]!r}")
-    return Layout(name, columns, delimiter, header=True, quote=quote)
+    return Layout(columns, delimiter, header=True, quote=quote)

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from reasoningrec_assets.datasets.adapters import amazon
-from reasoningrec_assets.datasets.sql import connect
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.sql import connect
 
 
 def test_ratings_come_item_first(tmp_path):
@@ -15,7 +15,7 @@ def test_ratings_come_item_first(tmp_path):
     path.write_text("B01,A1,4.0,1500000000\nB02,A2,1.0,1500000001\n")
     connection = connect()
     amazon.load_ratings(connection, {"ratings": path})
-    assert connection.execute("SELECT * FROM events ORDER BY row").fetchall() == [
+    assert connection.execute('SELECT row, user_id, item_id, rating, "timestamp" FROM events ORDER BY row').fetchall() == [
         (1, "A1", "B01", 4.0, 1500000000),
         (2, "A2", "B02", 1.0, 1500000001),
     ]

