@@ -109,12 +109,12 @@ _ML100K = Dataset(
 _ML100K_DEMO = _ML100K.model_copy(
     update={
         "name": "ml100k_demo",
-        "title": "MovieLens-100K, a seeded sample of 100 users",
+        "title": "MovieLens-100K, a seeded sample of 80 users",
         "base": "ml100k",
         "history_length": 8,
         "profile_items": 8,
-        "sample_users": 100,
-        "settings": {"sampling": {"k": 32, "valid_rows": 16, "explained_rows": 8}, "training": {"epochs": 2}},
+        "sample_users": 80,
+        "settings": {"sampling": {"k": 32, "valid_rows": 12, "explained_rows": 6}, "training": {"epochs": 2}},
     }
 )
 

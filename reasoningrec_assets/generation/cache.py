@@ -7,12 +7,11 @@ named by the SHA-256 of its bytes and put in place by a rename, so a killed writ
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity
-from reasoningrec_assets.lake.files import disk_errors, move_into_place, sha256_file
+from reasoningrec_assets.lake.files import disk_errors, move_into_place, scratch_folder, sha256_file
 
 SUFFIX = ".parquet"
 
@@ -21,12 +20,13 @@ class GenerationCache:
     """The answers of one model identity.
 
     Args:
-        root: Folder of all caches.
+        root: Folder of all caches; unfinished shards lie in ``scratch/`` beside it.
         identity: Whose answers these are; each identity has a folder of its own.
     """
 
     def __init__(self, root: Path, identity: ModelIdentity) -> None:
         self.folder = root / identity.folder
+        self.scratch = root.parent / "scratch"
 
     def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> dict[str, Answer]:
         """The answers that are there, by key. A damaged shard is set aside, so that its answers are written again."""
@@ -67,15 +67,7 @@ class GenerationCache:
                 ("error", pa.string()),
             ]
         )
-        with disk_errors("write to the generation cache", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
-            move_into_place(temporary, self.folder / f"{sha256_file(temporary)}{SUFFIX}")
-
-    def _sweep(self) -> None:
-        # one device lease per machine means one writer here; on many machines each has its own data root or an
-        # object store, where a part that was never completed is not an object
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        with disk_errors("write to the generation cache", self.folder), scratch_folder(self.scratch) as scratch:
+            shard = scratch / "shard.parquet"
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), shard, compression="zstd")
+            move_into_place(shard, self.folder / f"{sha256_file(shard)}{SUFFIX}")

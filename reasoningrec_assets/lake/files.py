@@ -65,24 +65,26 @@ def move_into_place(source: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def create_exclusive(path: Path, content: str) -> bool:
+def create_exclusive(path: Path, content: str, scratch: Path) -> bool:
     """Write a file that must not exist yet; no reader ever sees it half-written.
+
+    Args:
+        path: Where the file appears.
+        content: Its text.
+        scratch: A `scratch_folder` on the same disk, where it is written first.
 
     Returns:
         False where the path was taken, in which case nothing was changed. This is the local form of a conditional
         PUT, and the one place where concurrent writers are put into an order.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary = scratch / uuid.uuid4().hex
+    temporary.write_text(content, encoding="utf-8")
+    _flush(temporary)
     try:
-        temporary.write_text(content, encoding="utf-8")
-        _flush(temporary)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
     _flush(path.parent)
     return True
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.files import canonical_json, create_exclusive
+from reasoningrec_assets.lake.files import canonical_json, create_exclusive, scratch_folder
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,12 @@ class ReceiptStore:
         return self._append(self.root / receipt.asset / receipt.partition / "checks" / receipt.check, receipt)
 
     def _append(self, folder: Path, receipt: R) -> R:
-        while True:
-            numbered = dataclasses.replace(receipt, sequence=max(self._sequences(folder), default=0) + 1)
-            if create_exclusive(folder / f"{numbered.sequence:08d}.json", canonical_json(dataclasses.asdict(numbered))):
-                return numbered
+        with scratch_folder(self.root.parent / "scratch") as scratch:
+            while True:
+                numbered = dataclasses.replace(receipt, sequence=max(self._sequences(folder), default=0) + 1)
+                content = canonical_json(dataclasses.asdict(numbered))
+                if create_exclusive(folder / f"{numbered.sequence:08d}.json", content, scratch):
+                    return numbered
 
     def newest(self, asset: str, partition: str) -> Receipt | None:
         """The newest successful receipt of a partition, or None."""

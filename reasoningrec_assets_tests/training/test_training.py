@@ -98,7 +98,8 @@ def test_scores_equal_a_plain_forward_of_each_row(tiny_model, chat, monkeypatch,
 
 
 def test_training_learns_and_the_saved_adapter_scores_as_it_was_validated(tiny_model, chat, settings, tmp_path):
-    longer = settings.model_copy(update={"epochs": 20, "patience": 20})
+    everywhere = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]  # two random layers need more than q and v
+    longer = settings.model_copy(update={"epochs": 20, "patience": 20, "target_modules": everywhere})
     result = train(tiny_model, chat, longer, tmp_path / "adapter", training_rows=rows(32))
     assert result.epochs[-1].train_loss < result.epochs[0].train_loss - 0.3
     best = result.epochs[result.best_epoch - 1]
