@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -14,6 +15,9 @@ import pytest
 
 CACHE = Path(os.environ.get("REASONINGREC_TEST_CACHE") or Path(__file__).parent.parent / ".cache" / "tests")
 """Kept between test runs: fetched packages and converted models."""
+
+WORDS = ["the", "user", "likes", "dislikes", "dramas", "comedies", "slow", "films", "because", "funny", "##s", "."]
+"""Vocabulary of the tiny encoder."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>' + '\n' }}{% endfor %}"
@@ -83,47 +87,27 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory) -> Path:
-    """A random BERT of two layers, as a model folder for BERTScore."""
-    import tokenizers
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random BertModel with two layers and a WordPiece tokenizer that claims no length limit."""
     import torch
-    import transformers
+    from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("tiny") / "encoder"
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *[chr(code) for code in range(33, 127)],
-        *[f"##{chr(code)}" for code in range(33, 127)],
-    ]
-    core = tokenizers.Tokenizer(
-        tokenizers.models.WordPiece({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]")
-    )
-    core.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    core.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=128,
-    )
+    # The name holds "t5" on purpose: bert_score would load it as a T5 encoder.
+    folder = tmp_path_factory.mktemp("bert") / "dt5f"
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     torch.manual_seed(0)
-    config = transformers.BertConfig(
+    config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=128,
+        max_position_embeddings=24,
+        initializer_range=0.5,
     )
-    transformers.BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True}))
     return folder
 
 
@@ -198,10 +182,10 @@ max_failed_share = 0.0"""
 
 
 @pytest.fixture
-def tiny_profile(tmp_path, tiny_model, tiny_encoder, monkeypatch) -> Path:
+def tiny_profile(tmp_path, tiny_model, encoder, monkeypatch) -> Path:
     """A profile that runs every model step on the tiny models; the environment names it."""
     path = tmp_path / "tiny.toml"
-    path.write_text(TINY_PROFILE.format(teacher=TEACHER.format(model=tiny_model), model=tiny_model, encoder=tiny_encoder))
+    path.write_text(TINY_PROFILE.format(teacher=TEACHER.format(model=tiny_model), model=tiny_model, encoder=encoder))
     monkeypatch.setenv("REASONINGREC_PROFILE", str(path))
     return path
 
