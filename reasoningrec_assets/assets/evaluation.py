@@ -124,10 +124,12 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 )
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
+    from reasoningrec_assets.report import page
+
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.report import gather, page, provenance
+        from reasoningrec_assets.report import gather, provenance
 
         report = gather.gather(
             dataset=dataset.name,
@@ -149,4 +151,4 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
-    return materialize(context, lake, build, settings={"title": dataset.title}, config=config)
+    return materialize(context, lake, build, settings={"title": dataset.title, "looks": page.looks()}, config=config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reasoningrec_assets.lake.files import sha256_file
 from reasoningrec_assets.report.gather import Method, Report
 from reasoningrec_assets.report.plots import CURVE_HEIGHT, curve_plots, interval_plot
 
@@ -88,6 +89,12 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def looks() -> dict[str, str]:
+    """SHA-256 of the template and of the style, so that a page is made again when either changes."""
+    folder = Path(__file__).parent
+    return {name: sha256_file(folder / name) for name in ("page.html", "page.css")}
 
 
 def render(report: Report) -> str:

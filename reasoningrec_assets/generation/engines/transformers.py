@@ -102,7 +102,9 @@ def open_engine(
     """
     folder = store.resolve(reference, data_root, log=log)
     with compute.lease(log=log) as device:
-        model = store.load_causal_model(folder, compute.precision(device), device.torch_name)
+        dtype = compute.precision(device)
+        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}")
+        model = store.load_causal_model(folder, dtype, device.torch_name)
         if adapter is not None:
             model = store.with_adapter(model, adapter)
         engine = TransformersEngine(model, Chat(store.load_tokenizer(folder)), device.torch_name)
