@@ -32,8 +32,6 @@ TABLE_ASSETS: tuple[dg.AssetsDefinition, ...] = (
     evaluation.evaluation_metrics,
 )
 
-Finding = tuple[bool, Mapping[str, float]]
-
 
 def _check(
     asset: dg.AssetsDefinition,

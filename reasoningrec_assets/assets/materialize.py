@@ -90,7 +90,7 @@ def materialize(
     sync_catalogue(opened, context.log.info)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(receipt.data_version or ""),
-        metadata=_metadata(opened, receipt, reused=reused, seconds_saved=receipt.seconds),
+        metadata=_metadata(opened, receipt, reused=reused),
     )
 
 
@@ -106,7 +106,7 @@ def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
         log(f"the catalogue was not brought up to date: {type(error).__name__}: {error}")
 
 
-def _metadata(lake: Lake, receipt: Receipt, *, reused: bool, seconds_saved: float) -> dict[str, Any]:
+def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "path": dg.MetadataValue.path(str(lake.path_of(receipt))),
         "bytes": receipt.bytes or 0,
@@ -116,7 +116,7 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool, seconds_saved: floa
         **{name: dg.MetadataValue.md(text) for name, text in receipt.details.items()},
     }
     if reused:
-        metadata["seconds_saved"] = seconds_saved
+        metadata["seconds_saved"] = receipt.seconds
     if receipt.row_count is not None:
         metadata["dagster/row_count"] = receipt.row_count
     if receipt.columns:
