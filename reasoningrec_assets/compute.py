@@ -1,14 +1,10 @@
-"""The machine: which device there is, who holds it, and in which precision to compute on it.
-
-What belongs here: device detection without torch, the lease that keeps two models off one device, and torch's thread
-settings. What doesn't: models. The lease is a kernel lock, so it is free again the moment its holder dies, with or
-without a Dagster instance.
-"""
+"""The machine: which device there is, who holds it, and in which precision to compute on it. Models don't belong here."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import resource
 import tempfile
@@ -18,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import try_exclusive
 
 if TYPE_CHECKING:
@@ -26,15 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Device:
-    """A leased device.
+    """A leased device."""
 
-    Attributes:
-        name: ``cpu:0``, or ``cuda:<index on this machine>``.
-        torch_name: What torch calls it inside this process, where only the leased card is visible.
-    """
-
-    name: str
-    torch_name: str
+    name: str  # cpu:0, or cuda:<index on this machine>, several of these joined by +
+    torch_name: str  # what torch calls the first of them: its place among the cards that this process sees
 
 
 def visible_devices() -> list[str]:
@@ -48,51 +40,49 @@ def visible_devices() -> list[str]:
 
 
 @contextlib.contextmanager
-def lease(*, log: Callable[[str], None] = print, poll_seconds: float = 1.0) -> Generator[Device]:
-    """Hold one device for the length of the block, waiting until one is free.
+def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: float = 1.0) -> Generator[Device]:
+    """Hold `count` cards, or the CPU, which is one device whatever is asked, for the length of the block.
 
-    Two models on one device either run out of memory or, on a CPU, slow each other down several times, so every
-    engine and every training holds a lease. The lock file lies in the machine's temporary folder, since a device
-    belongs to a machine and not to a data root, which may be shared.
+    Waits until they are free, and says so; PermanentError where the machine has fewer cards. Two models on one device
+    run out of memory or, on a CPU, slow each other down several times, so every engine and every training holds a lease.
+    It is a kernel lock, so it is free again the moment its holder dies, with or without a Dagster instance.
     """
+    # a device belongs to a machine and not to a data root, which may be shared
     folder = Path(tempfile.gettempdir()) / f"reasoningrec-leases-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    names = visible_devices()
+    wanted = 1 if names == ["cpu:0"] else count
+    if wanted > len(names):
+        remedy = "Set a smaller tensor_parallel_size, or make more cards visible"
+        raise PermanentError("lease devices", where=", ".join(names), problem=f"{wanted} are asked for", remedy=remedy)
     said = False
     while True:
-        for name in visible_devices():
-            with try_exclusive(folder / f"{name.replace(':', '-')}.lock") as free:
-                if not free:
-                    continue
-                yield _prepare(name)
+        # all or none: two runs that each hold one card of two would wait for each other
+        with contextlib.ExitStack() as held:
+            free = (name for name in names if held.enter_context(try_exclusive(folder / f"{name.replace(':', '-')}.lock")))
+            taken = list(itertools.islice(free, wanted))
+            if len(taken) == wanted:
+                yield _prepare(taken, names)
                 return
         if not said:
-            log(f"all devices are taken ({', '.join(visible_devices())}); waiting for one")
+            log(f"too few devices are free ({', '.join(names)}); waiting")
             said = True
         time.sleep(poll_seconds)
 
 
-def _prepare(name: str) -> Device:
-    kind, index = name.split(":")
-    if kind == "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = index
-        return Device(name, "cuda:0")
+def _prepare(taken: list[str], visible: list[str]) -> Device:
+    if taken[0].startswith("cuda"):
+        return Device("+".join(taken), f"cuda:{visible.index(taken[0])}")
     # spinning OpenMP threads make a training step up to ten times slower when anything else wants the cores; this has
     # an effect only before torch is imported for the first time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    _keep_freed_memory()
-    return Device(name, "cpu")
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors instead of handing it back and asking for it again.
-
-    By default every tensor of some megabytes is mapped and zeroed by the kernel anew: measured on two cores, forward
-    passes of a 135M model ran 9 to 90 % faster with this (median of five batch sizes: 20 %).
-    """
+    # glibc keeps the memory of freed tensors, which the kernel would map and zero anew: measured on two cores, forward
+    # passes of a 135M model ran 9 to 90 % faster with this (median of five batch sizes: 20 %)
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 32 * 1024 * 1024)  # M_MMAP_THRESHOLD, at its largest
         libc.mallopt(-1, 1024 * 1024 * 1024)  # M_TRIM_THRESHOLD
+    return Device(taken[0], "cpu")
 
 
 def precision(device: Device) -> torch.dtype:

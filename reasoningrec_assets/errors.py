@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user can act on.
+"""The two kinds of failure that a user can act on, and the one stop that is none.
 
 What belongs here: the exception classes that every package raises. What doesn't: anything that catches them. The
 split decides retries: a permanent failure stops every retry mechanism, a transient one may be tried again.
@@ -29,3 +29,15 @@ class PermanentError(PlatformError):
 
 class TransientError(PlatformError):
     """The same attempt may succeed later: a network that dropped, a server that is busy, a device that is taken."""
+
+
+class DryRun(Exception):  # noqa: N818 - it is no error: the plan was asked for, and nothing else
+    """A step stopped before it spent anything, as it was asked to.
+
+    Args:
+        figures: What it would have spent.
+    """
+
+    def __init__(self, figures: dict[str, float]) -> None:
+        self.figures = figures
+        super().__init__("dry run: nothing was spent")

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reasoningrec_assets.errors import PermanentError
 
@@ -22,6 +22,58 @@ class Section(BaseModel):
     """A group of settings that one kind of asset takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(Section):
+    """Where the teacher runs: in this process, in a child process with vLLM, or behind the URL of a server."""
+
+    kind: Literal["transformers", "vllm", "openai"] = Field(
+        default="transformers",
+        description="transformers needs nothing; vllm is several times faster; openai is any compatible server.",
+    )
+    quantization: Literal["none", "int8", "nf4", "fp8"] = Field(
+        default="none",
+        description="For a model that does not fit the card: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key.",
+    )
+    adapter: str | None = Field(
+        default=None, description="Folder of a LoRA adapter to put on the teacher. Part of every cache key."
+    )
+    python: str | None = Field(default=None, description="vllm: interpreter of an environment of its own; by default this one.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description="vllm: float16 for cards older than Ampere; auto takes what the checkpoint has."
+    )
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="vllm: cards that one model is split over.")
+    gpu_memory_share: float = Field(default=0.9, gt=0, le=1, description="vllm: lower it where something else is on the card.")
+    max_model_tokens: int | None = Field(
+        default=None, ge=64, description="vllm: shorter context than the model's, where its cache would not fit the card."
+    )
+    prefix_caching: bool = Field(
+        default=True, description="vllm: compute equal beginnings once; off only to measure what it gains."
+    )
+    eager: bool = Field(
+        default=False, description="vllm: skip compilation; starts in seconds instead of minutes, for short runs."
+    )
+    base_url: str | None = Field(default=None, description="openai: URL up to /v1. The key comes from OPENAI_API_KEY alone.")
+    concurrency: int = Field(
+        default=64, ge=1, le=4096, description="openai: requests under way at once; what the server can batch."
+    )
+    timeout_seconds: float = Field(default=120, gt=0, description="openai: longest wait for one answer.")
+    retries: int = Field(
+        default=6, ge=0, le=20, description="openai: further attempts after 408, 429, 5xx and dropped connections."
+    )
+    prompt_price: float = Field(
+        default=0, ge=0, description="openai: money per million prompt tokens, for the estimate and the bill."
+    )
+    completion_price: float = Field(default=0, ge=0, description="openai: money per million new tokens.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        able = {"transformers": {"none", "int8", "nf4"}, "vllm": {"none", "nf4", "fp8"}, "openai": {"none"}}[self.kind]
+        if self.quantization not in able:
+            raise ValueError(f"the engine {self.kind} takes the quantization {' or '.join(sorted(able))}")
+        if self.kind == "openai" and not self.base_url:
+            raise ValueError("the engine openai needs a base_url such as http://127.0.0.1:8000/v1")
+        return self
 
 
 class GenerationSettings(Section):
@@ -34,14 +86,38 @@ class GenerationSettings(Section):
     max_new_tokens: int = Field(
         ge=1, le=4096, description="Longest answer in tokens; a longer one is cut back to its last full sentence."
     )
+    retry_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=8192,
+        description="Longest second answer, asked for once where the first was cut or empty; 0 where that is too dear, as on a CPU.",
+    )
     temperature: float = Field(ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(gt=0, le=1, description="Nucleus sampling; without effect when greedy.")
     seed: int = Field(ge=0, description="Part of every cache key; fixes what sampling draws.")
-    batch_size: int = Field(ge=1, le=4096, description="Requests that the engine decodes together.")
+    batch_size: int = Field(ge=1, le=4096, description="Requests that the transformers engine decodes together.")
     chunk_size: int = Field(
         ge=1, le=100_000, description="Requests committed to the cache together; a killed step loses less than this."
     )
     max_failed_share: float = Field(ge=0, le=1, description="The asset fails when more than this share of its requests failed.")
+
+
+class ReasoningSettings(GenerationSettings):
+    """How the reasoning about labels is written."""
+
+    teacher_mode: Literal["conditioned", "blind"] = Field(
+        default="conditioned",
+        description="conditioned tells the teacher the label, as in the paper; blind makes it predict first.",
+    )
+    blind_samples: int = Field(
+        default=4, ge=1, le=64, description="blind: answers drawn per row; the first one that predicted the label is kept."
+    )
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> Self:
+        if self.teacher_mode == "blind" and self.blind_samples > 1 and self.temperature == 0:
+            raise ValueError("blind draws several answers, which are all the same at temperature 0: set it above 0")
+        return self
 
 
 class SamplingSettings(Section):
@@ -75,7 +151,9 @@ class TrainingSettings(Section):
 class ScoringSettings(Section):
     """How predictions are made."""
 
-    tokens_per_batch: int = Field(ge=64, description="Tokens in one forward pass, padding included.")
+    tokens_per_batch: int = Field(
+        ge=64, description="Tokens in one forward pass, padding included and what all prompts begin with left out."
+    )
     explanation_tokens: int = Field(ge=1, le=4096, description="Longest explanation in tokens, greedy (paper: 256).")
     batch_size: int = Field(ge=1, le=4096, description="Explanations decoded together.")
 
@@ -93,16 +171,19 @@ class Profile(Section):
     """One file of settings for the whole pipeline."""
 
     name: str
+    engine: EngineSettings = EngineSettings()
     item_descriptions: GenerationSettings
     user_profiles: GenerationSettings
-    reasoning_labels: GenerationSettings
+    reasoning_labels: ReasoningSettings
     sampling: SamplingSettings
     training: TrainingSettings
     scoring: ScoringSettings
     evaluation: EvaluationSettings
 
 
-SectionName = Literal["item_descriptions", "user_profiles", "reasoning_labels", "sampling", "training", "scoring", "evaluation"]
+SectionName = Literal[
+    "engine", "item_descriptions", "user_profiles", "reasoning_labels", "sampling", "training", "scoring", "evaluation"
+]
 S = TypeVar("S", bound=Section)
 
 

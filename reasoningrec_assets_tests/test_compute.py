@@ -7,6 +7,7 @@ import time
 import pytest
 
 from reasoningrec_assets import compute
+from reasoningrec_assets.errors import PermanentError
 
 HOLD = """
 import sys, time
@@ -49,13 +50,12 @@ def test_a_second_holder_waits_and_says_so(monkeypatch):
     assert "cpu:0" in lines[0]
 
 
-def test_two_cards_serve_two_holders_and_each_sees_its_own(monkeypatch):
+def test_two_cards_serve_two_holders(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     process, name = hold(30)
     with compute.lease(poll_seconds=0.05) as device:
         assert {name, device.name} == {"cuda:0", "cuda:3"}
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == device.name.removeprefix("cuda:")
-        assert device.torch_name == "cuda:0"
+        assert device.torch_name == {"cuda:0": "cuda:0", "cuda:3": "cuda:1"}[device.name]
     process.kill()
     process.wait()
 
@@ -68,3 +68,25 @@ def test_a_killed_holder_frees_the_device(monkeypatch):
     started = time.monotonic()
     with compute.lease(poll_seconds=0.05):
         assert time.monotonic() - started < 1
+
+
+def test_several_cards_are_leased_together_after_one_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with compute.lease(poll_seconds=0.05) as one:
+        assert one.torch_name == "cuda:0"
+    with compute.lease(count=2, poll_seconds=0.05) as both:
+        assert (both.name, both.torch_name) == ("cuda:0+cuda:3", "cuda:0")
+
+
+def test_more_cards_than_there_are_is_refused_instead_of_waited_for(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with pytest.raises(PermanentError, match="3 are asked for"), compute.lease(count=3):
+        pass
+
+
+def test_two_runs_that_want_both_cards_do_not_wait_for_each_other_for_ever(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    process, _ = hold(1)
+    with compute.lease(count=2, poll_seconds=0.05) as both:
+        assert both.name == "cuda:0+cuda:3"
+    assert process.wait() == 0

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from reasoningrec_assets import compute
 from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
 from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
 from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
@@ -9,7 +10,10 @@ from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.report import page
+from reasoningrec_assets.report.gather import gather, training_curve, upstream_receipts
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
@@ -31,7 +35,7 @@ def like_rate_predictions(context: dg.AssetExecutionContext, config: StepConfig,
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.baselines.like_rate import like_rate
 
-        return Output(table=like_rate(context.partition_key, inputs["interaction_windows"]))
+        return Output(like_rate(context.partition_key, inputs["interaction_windows"]))
 
     return materialize(context, lake, build, settings={}, config=config)
 
@@ -51,8 +55,7 @@ def logistic_regression_predictions(
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.baselines.logistic_regression import logistic_regression
 
-        table, metrics = logistic_regression(context.partition_key, inputs["interaction_windows"], inputs["cleaned_interactions"])
-        return Output(table=table, metrics=metrics)
+        return Output(*logistic_regression(context.partition_key, inputs["interaction_windows"], inputs["cleaned_interactions"]))
 
     return materialize(context, lake, build, settings={}, config=config)
 
@@ -65,19 +68,11 @@ METHODS = {
 }
 """The assets whose predictions are evaluated side by side, by method."""
 
-
 # every stage is read, not only the tables that metrics are computed from: what each of them left out is part of the
 # result. So one layer upstream is the whole pipeline, which is what `--select '+evaluation_metrics'` means to the CLI.
 STAGES = (
-    raw_dataset,
-    cleaned_interactions,
-    items,
-    interaction_windows,
-    item_descriptions,
-    user_profiles,
-    reasoning_labels,
-    sft_splits,
-    lora_model,
+    *(raw_dataset, cleaned_interactions, items, interaction_windows),
+    *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
 
 
@@ -87,13 +82,11 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets import compute
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
         from reasoningrec_assets.metrics.text import BertScore
-        from reasoningrec_assets.models.store import resolve
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
-        encoder = resolve(settings.encoder, lake.open().root, log=context.log.info)
+        encoder = store.resolve(settings.encoder, inputs.lake.root, log=context.log.info)
         with compute.lease(log=context.log.info) as device:
             table = evaluate(
                 {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
@@ -106,32 +99,27 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
                 replicates=settings.replicates,
                 seed=settings.seed,
             )
-        return Output(
-            table=table,
-            metrics=metrics_by_name(table),
-            models=({"role": "encoder", "reference": settings.encoder},),
-            details={"raw_files": inputs.receipts["raw_dataset"].details["preview"]},
-        )
+        models = ({"role": "encoder", "reference": settings.encoder},)
+        details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
+        return Output(table, metrics_by_name(table), models=models, details=details)
 
-    return materialize(context, lake, build, settings=settings.model_dump(), config=config)
+    # a local encoder folder is known by its content, as every model is
+    decided = settings.model_dump() | {"encoder": store.identity(settings.encoder)}
+    return materialize(context, lake, build, settings=decided, config=config)
 
 
-@dg.asset(
-    deps=[evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model],
-    **EVALUATION,
-    kinds={"html"},
-    code_version="1",
-)
+REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model)
+
+
+@dg.asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="1")
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
-    from reasoningrec_assets.report import page
-
     dataset = registry.get(context.partition_key)
+    names = {"History length": "history_length", "Profile items": "profile_items", "Fewest ratings": "min_ratings"}
+    facts = {title: getattr(dataset, name) for title, name in names.items()}
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.report import gather, provenance
-
-        report = gather.gather(
+        report = gather(
             dataset=dataset.name,
             title=dataset.title,
             metrics=inputs["evaluation_metrics"],
@@ -139,16 +127,14 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
             windows=inputs["interaction_windows"],
             items=inputs["items"],
             references=inputs["reasoning_labels"],
-            facts={
-                "History length": dataset.history_length,
-                "Profile items": dataset.profile_items,
-                "Fewest ratings": dataset.min_ratings,
-            },
-            training=provenance.training_curve(inputs["lora_model"]),
-            receipts=provenance.upstream_receipts(lake.open(), inputs.receipts),
+            facts=facts,
+            training=training_curve(inputs["lora_model"]),
+            receipts=upstream_receipts(inputs.lake, inputs.receipts),
         )
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
-    return materialize(context, lake, build, settings={"title": dataset.title, "looks": page.looks()}, config=config)
+    return materialize(
+        context, lake, build, settings={"title": dataset.title, "facts": facts, "looks": page.looks()}, config=config
+    )

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from reasoningrec_assets.assets.materialize import StepConfig, materialize
 from reasoningrec_assets.assets.sources import raw_dataset
-from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.datasets import cleaning, registry, sources, windows
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
@@ -28,18 +28,13 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.datasets.cleaning import clean
-        from reasoningrec_assets.datasets.sources import raw_paths
-
-        files = raw_paths(inputs["raw_dataset"], lake.open().root)
-        rows, counts = clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch)
-        return Output(table=rows, metrics={name: float(count) for name, count in counts.items()})
+        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
+        return Output(*cleaning.clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch))
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
-    record = dataset.model_dump(
-        include={"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed"}
-    )
-    return materialize(context, lake, build, settings={"dataset": record, "repeated_pairs": config.repeated_pairs}, config=config)
+    decides = {"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed"}
+    settings = {"dataset": dataset.model_dump(include=decides), "repeated_pairs": config.repeated_pairs}
+    return materialize(context, lake, build, settings=settings, config=config)
 
 
 @dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="1")
@@ -48,12 +43,8 @@ def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResou
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.datasets.cleaning import read_items
-        from reasoningrec_assets.datasets.sources import raw_paths
-
-        files = raw_paths(inputs["raw_dataset"], lake.open().root)
-        table, counts = read_items(dataset, files, inputs["cleaned_interactions"])
-        return Output(table=table, metrics={name: float(count) for name, count in counts.items()})
+        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
+        return Output(*cleaning.read_items(dataset, files, inputs["cleaned_interactions"]))
 
     return materialize(context, lake, build, settings={"adapter": dataset.adapter}, config=config)
 
@@ -64,10 +55,7 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.datasets.windows import build as build_windows
-
-        windows, counts = build_windows(dataset, inputs["cleaned_interactions"])
-        return Output(table=windows, metrics={name: float(count) for name, count in counts.items()})
+        return Output(*windows.build(dataset, inputs["cleaned_interactions"]))
 
     record = dataset.model_dump(include={"history_length", "profile_items", "profile_skip_last"})
     return materialize(context, lake, build, settings={"protocol": "leave-last-out", "dataset": record}, config=config)

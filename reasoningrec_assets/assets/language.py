@@ -1,93 +1,134 @@
 """What the teacher writes: item descriptions, user profiles, and the reasoning about known labels."""
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
+from pydantic import Field
 
 from reasoningrec_assets.assets.interactions import interaction_windows, items
-from reasoningrec_assets.assets.materialize import materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.errors import DryRun
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
-from reasoningrec_assets.settings import GenerationSettings, SamplingSettings
+from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
 
-LANGUAGE = {
+if TYPE_CHECKING:
+    from reasoningrec_assets.generation.plan import Writer
+
+LANGUAGE: dict[str, Any] = {
     "partitions_def": datasets,
     "group_name": "language",
     "owners": ["team:modelling"],
     "kinds": {"llm", "parquet"},
     "pool": "gpu",
+    # a dry run plans and yields nothing, and what depends on it is skipped
+    "output_required": False,
 }
+DRY_RUN = (bool, Field(default=False, description="Say what the step would spend, and stop there."))
 
-DescriptionConfig = step_config("DescriptionConfig", {"item_descriptions": GenerationSettings})
-ProfileConfig = step_config("ProfileConfig", {"user_profiles": GenerationSettings})
-ReasoningConfig = step_config("ReasoningConfig", {"reasoning_labels": GenerationSettings, "sampling": SamplingSettings})
+DescriptionConfig = step_config(
+    "DescriptionConfig", {"item_descriptions": GenerationSettings, "engine": EngineSettings}, dry_run=DRY_RUN
+)
+ProfileConfig = step_config("ProfileConfig", {"user_profiles": GenerationSettings, "engine": EngineSettings}, dry_run=DRY_RUN)
+ReasoningConfig = step_config(
+    "ReasoningConfig",
+    {"reasoning_labels": ReasoningSettings, "sampling": SamplingSettings, "engine": EngineSettings},
+    dry_run=DRY_RUN,
+)
 
 
-def teacher_settings(settings: GenerationSettings, template: templates.Template, **more: object) -> dict[str, object]:
-    """What decides a teacher's texts besides the rows: the model's content, the wording, and how it draws."""
-    from reasoningrec_assets.models.store import identity
+def _write(
+    context: dg.AssetExecutionContext,
+    config: StepConfig,
+    lake: LakeResource,
+    settings: GenerationSettings,
+    build: Callable[[Inputs, "Writer"], Output],
+    *,
+    word_limit: int,
+    **decides: object,
+) -> Iterator[dg.MaterializeResult]:
+    """Materialize what a teacher writes; `decides` is what its texts depend on besides settings, model and rows."""
+    from reasoningrec_assets.generation.teacher import teacher_identity, teacher_writer
 
-    return {**settings.model_dump(), "identity": identity(settings.model), "template": template.sha256, **more}
+    engine = settings_of(EngineSettings, "engine", config, registry.get(context.partition_key))
+
+    def observe(figures: Mapping[str, float]) -> None:
+        context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=dict(figures)))
+
+    writer = teacher_writer(
+        settings,
+        engine,
+        lake.open().root,
+        word_limit=word_limit,
+        dry_run=getattr(config, "dry_run", False),
+        log=context.log.info,
+        observe=observe,
+    )
+    decided = {**settings.model_dump(), "identity": asdict(teacher_identity(settings, engine)), **decides}
+    try:
+        yield materialize(context, lake, lambda inputs: build(inputs, writer), settings=decided, config=config)
+    except DryRun as plan:
+        context.log.info(f"{plan}; it would need {plan.figures}")
 
 
-@dg.asset(deps=[interaction_windows, items], **LANGUAGE, code_version="1")
-def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource) -> dg.MaterializeResult:
+@dg.asset(deps=[interaction_windows, items], **LANGUAGE, code_version="2")
+def item_descriptions(
+    context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource
+) -> Iterator[dg.MaterializeResult]:
     """The teacher's description of every item that a window needs."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "item_descriptions", config, dataset)
 
-    def build(inputs: Inputs) -> Output:
+    def build(inputs: Inputs, writer: "Writer") -> Output:
         from reasoningrec_assets.generation.teacher import describe_items
 
-        return describe_items(
-            dataset, inputs["interaction_windows"], inputs["items"], settings, lake.open().root, log=context.log.info
-        )
+        return describe_items(dataset, inputs["interaction_windows"], inputs["items"], settings.words, writer)
 
-    return materialize(
-        context,
-        lake,
-        build,
-        settings=teacher_settings(settings, templates.ITEM_DESCRIPTION, kind=dataset.item_kind),
-        config=config,
-    )
+    decides = {"template": templates.ITEM_DESCRIPTION.sha256, "kind": dataset.item_kind}
+    yield from _write(context, config, lake, settings, build, word_limit=settings.words, **decides)
 
 
-@dg.asset(deps=[interaction_windows, items, item_descriptions], **LANGUAGE, code_version="1")
-def user_profiles(context: dg.AssetExecutionContext, config: ProfileConfig, lake: LakeResource) -> dg.MaterializeResult:
+@dg.asset(deps=[interaction_windows, items, item_descriptions], **LANGUAGE, code_version="2")
+def user_profiles(context: dg.AssetExecutionContext, config: ProfileConfig, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
     """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "user_profiles", config, dataset)
+    words = min(settings.words, dataset.profile_words)
 
-    def build(inputs: Inputs) -> Output:
+    def build(inputs: Inputs, writer: "Writer") -> Output:
         from reasoningrec_assets.generation.teacher import profile_users
 
         tables = (inputs["interaction_windows"], inputs["items"], inputs["item_descriptions"])
-        return profile_users(dataset, *tables, settings, lake.open().root, log=context.log.info)
+        return profile_users(dataset, *tables, words, writer)
 
-    return materialize(
-        context,
-        lake,
-        build,
-        settings=teacher_settings(settings, templates.USER_PROFILE, profile_words=dataset.profile_words),
-        config=config,
-    )
+    decides = {"template": templates.USER_PROFILE.sha256, "kind": dataset.item_kind, "profile_words": words}
+    yield from _write(context, config, lake, settings, build, word_limit=words, **decides)
 
 
-@dg.asset(deps=[interaction_windows, items, item_descriptions, user_profiles], **LANGUAGE, code_version="1")
-def reasoning_labels(context: dg.AssetExecutionContext, config: ReasoningConfig, lake: LakeResource) -> dg.MaterializeResult:
+@dg.asset(deps=[interaction_windows, items, item_descriptions, user_profiles], **LANGUAGE, code_version="2")
+def reasoning_labels(
+    context: dg.AssetExecutionContext, config: ReasoningConfig, lake: LakeResource
+) -> Iterator[dg.MaterializeResult]:
     """Why each known label came about: for the K training rows, and for the test rows that are explained."""
     dataset = registry.get(context.partition_key)
-    settings = settings_of(GenerationSettings, "reasoning_labels", config, dataset)
+    settings = settings_of(ReasoningSettings, "reasoning_labels", config, dataset)
     sampling = settings_of(SamplingSettings, "sampling", config, dataset)
 
-    def build(inputs: Inputs) -> Output:
+    def build(inputs: Inputs, writer: "Writer") -> Output:
         from reasoningrec_assets.generation.teacher import reason_about_labels
 
         tables = (inputs["interaction_windows"], inputs["items"], inputs["item_descriptions"], inputs["user_profiles"])
-        return reason_about_labels(dataset, *tables, settings, sampling, lake.open().root, log=context.log.info)
+        return reason_about_labels(dataset, *tables, settings, sampling, writer)
 
-    drawn = sampling.model_dump(include={"k", "explained_rows", "seed"})
-    return materialize(
-        context, lake, build, settings=teacher_settings(settings, templates.REASONING, sampling=drawn), config=config
-    )
+    decides = {
+        "templates": [templates.REASONING.sha256, templates.REASONING_BLIND.sha256],
+        "kind": dataset.item_kind,
+        "sampling": sampling.model_dump(include={"k", "explained_rows", "seed"}),
+    }
+    # the question asks for that many words for each of two parts
+    yield from _write(context, config, lake, settings, build, word_limit=2 * settings.words, **decides)

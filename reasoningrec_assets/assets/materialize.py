@@ -1,23 +1,20 @@
-"""From an asset's body to the lake and back: the one helper that every asset returns through.
-
-What belongs here: run config to settings, Dagster context to lake step, receipt to `MaterializeResult`. What doesn't:
-what any asset computes. Everything that the UI shows comes from the receipt, so the catalogue holds it too.
-"""
-
-from __future__ import annotations
+"""From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
 import dagster as dg
 from pydantic import Field, create_model
 
+from reasoningrec_assets import catalog
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import PermanentError, PlatformError
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import Section, SectionName, resolve
+
+S = TypeVar("S", bound=Section)
 
 
 class StepConfig(dg.Config):
@@ -29,16 +26,14 @@ class StepConfig(dg.Config):
 def step_config(name: str, sections: Mapping[SectionName, type[Section]], **fields: Any) -> type[StepConfig]:
     """A run config class whose sections override the profile's, field by field; a field left out keeps its value."""
     for section, kind in sections.items():
-        overrides: dict[str, Any] = {
-            field: (info.annotation | None, Field(default=None, description=info.description))
-            for field, info in kind.model_fields.items()
-        }
+        overrides: dict[str, Any] = {}
+        for field, info in kind.model_fields.items():
+            # Dagster's config knows no Literal; the section itself refuses other values, and names the right ones
+            annotation = str if get_origin(info.annotation) is Literal else info.annotation
+            overrides[field] = (annotation | None, Field(default=None, description=info.description))
         nested = create_model(f"{name}_{section}", __base__=dg.Config, **overrides)
         fields[section] = (nested, Field(default_factory=nested, description=f"Overrides of the profile's section {section}."))
     return create_model(name, __base__=StepConfig, **fields)
-
-
-S = TypeVar("S", bound=Section)
 
 
 def settings_of(kind: type[S], section: SectionName, config: StepConfig, dataset: registry.Dataset) -> S:
@@ -56,41 +51,31 @@ def materialize(
     config: StepConfig,
     external: bool = False,
 ) -> dg.MaterializeResult:
-    """Run one step of the lake for the context's asset and partition, and report it.
+    """Run one step of the lake for the context's asset and partition, see `Step`, and report its receipt.
 
-    Args:
-        context: Names the asset, its dependencies, its code version and the partition.
-        lake: Where to read and write.
-        build: Makes the output from the resolved inputs.
-        settings: Everything that decides the result, as JSON values.
-        config: The run config, for `force`.
-        external: The asset reads what no fingerprint covers, see `Step`.
-
-    Raises:
-        dg.Failure: The step failed; permanent failures stop Dagster's retries too.
+    A `PlatformError` becomes a `dg.Failure`; where it is permanent, Dagster does not try again either.
     """
-    key = context.asset_key
-    spec = context.assets_def.specs_by_key[key]
-    step = Step(
-        asset=key.to_user_string(),
-        partition=context.partition_key,
-        code_version=spec.code_version or "",
-        settings=settings,
-        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
-        run_id=context.run.run_id,
-        external=external,
-        force=config.force,
-    )
     opened = lake.open()
+    step = _step(context, settings=settings, external=external, force=config.force)
     try:
         receipt, reused = run_step(opened, step, build, log=context.log.info)
     except PlatformError as error:
-        sync_catalogue(opened, context.log.info)
         raise dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError)) from error
-    sync_catalogue(opened, context.log.info)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(receipt.data_version or ""),
-        metadata=_metadata(opened, receipt, reused=reused),
+    finally:
+        sync_catalogue(opened, context.log.info)
+    metadata = _metadata(opened, receipt, reused=reused)
+    return dg.MaterializeResult(data_version=dg.DataVersion(receipt.data_version or ""), metadata=metadata)
+
+
+def _step(context: dg.AssetExecutionContext, **more: Any) -> Step:
+    spec = context.assets_def.specs_by_key[context.asset_key]
+    return Step(
+        asset=spec.key.to_user_string(),
+        partition=context.partition_key,
+        code_version=spec.code_version or "",
+        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
+        run_id=context.run.run_id,
+        **more,
     )
 
 
@@ -98,10 +83,8 @@ def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
     """Bring DuckDB up to date; a projection that fails is reported and never fails the step that it describes."""
     import duckdb
 
-    from reasoningrec_assets.catalog.projection import sync
-
     try:
-        sync(lake.root, log=log)
+        catalog.sync(lake.root, log=log)
     except (duckdb.Error, OSError, PlatformError) as error:  # the receipt stands, and the next sync catches up
         log(f"the catalogue was not brought up to date: {type(error).__name__}: {error}")
 
@@ -120,20 +103,7 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     if receipt.row_count is not None:
         metadata["dagster/row_count"] = receipt.row_count
     if receipt.columns:
-        metadata["dagster/column_schema"] = dg.TableSchema(
-            columns=[
-                dg.TableColumn(
-                    c["name"], c["type"], c["description"], constraints=dg.TableColumnConstraints(nullable=c["nullable"])
-                )
-                for c in receipt.columns
-            ]
-        )
-        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
-            {
-                name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
-                for name, deps in receipt.column_lineage.items()
-            }
-        )
+        metadata |= _columns(receipt)
     if receipt.upstream:
         lines = ["| upstream | data version | receipt |", "| --- | --- | --- |"]
         lines += [f"| {edge.asset} | `{edge.data_version[:12]}` | {edge.sequence} |" for edge in receipt.upstream]
@@ -143,3 +113,15 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     if receipt.kind == "page":
         metadata["report"] = dg.MetadataValue.url(lake.path_of(receipt).as_uri())
     return metadata
+
+
+def _columns(receipt: Receipt) -> dict[str, Any]:
+    columns = [
+        dg.TableColumn(c["name"], c["type"], c["description"], dg.TableColumnConstraints(nullable=c["nullable"]))
+        for c in receipt.columns
+    ]
+    lineage = {
+        name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
+        for name, deps in receipt.column_lineage.items()
+    }
+    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/column_lineage": dg.TableColumnLineage(lineage)}

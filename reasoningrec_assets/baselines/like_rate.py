@@ -1,32 +1,17 @@
-"""The like-rate floor: how much of the shown history the user liked, and nothing else.
-
-What belongs here: this one method. What doesn't: features that need other users, see `logistic_regression`.
-"""
-
-from __future__ import annotations
+"""The like-rate floor: how much of the shown history the user liked, and nothing else."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from reasoningrec_assets.baselines.features import history_rates
-from reasoningrec_assets.baselines.predictions import predictions_table
+from reasoningrec_assets.baselines.features import history_rates, predictions_table
 
 
 def like_rate(dataset_name: str, windows: Path) -> pa.Table:
-    """Score every valid and test row by the log-odds of its history's smoothed like rate.
-
-    Nothing is trained; the rate is smoothed with two pseudo-events at the train targets' like rate, so a short history
-    is trusted less, and an empty one gets that rate itself.
-
-    Args:
-        dataset_name: The dataset partition.
-        windows: Parquet file of `interaction_windows`.
-
-    Returns:
-        Rows in the `predictions` schema, without explanations.
-    """
+    """Score every valid and test row by the log-odds of its history's smoothed like rate; rows of `predictions`."""
+    # Nothing is trained; the rate is smoothed with two pseudo-events at the train targets' like rate, so a short history is
+    # trusted less, and an empty one gets that rate itself.
     rows = history_rates(windows)
     rates = rows["like_rate"].to_numpy()
     return predictions_table(dataset_name, "like_rate", rows, np.log(rates / (1.0 - rates)))

@@ -1,10 +1,4 @@
-"""``python -m reasoningrec_assets.catalog``: sync, rebuild, lineage, show, metrics and report.
-
-What belongs here: arguments, aligned lines and exit codes. What doesn't: queries, which a notebook uses as well. Errors
-are one line on the error stream and exit code 1.
-"""
-
-from __future__ import annotations
+"""``python -m reasoningrec_assets.catalog``: arguments and aligned lines; an error is one line and exit code 1."""
 
 import argparse
 import contextlib
@@ -38,10 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reasoningrec_assets.catalog",
-        description="What exists, where it came from and how good it is: the DuckDB catalogue of the lake.",
-    )
+    purpose = "What exists, where it came from and how good it is: the DuckDB catalogue of the lake."
+    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.catalog", description=purpose)
     root = Path(os.environ.get("REASONINGREC_DATA") or "data")
     parser.add_argument("--data", type=Path, default=root, help="data root (default: REASONINGREC_DATA, or ./data)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -62,21 +54,17 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> list[str]:
     root: Path = options.data.absolute()
     if not (root / "receipts").is_dir():
-        raise PermanentError(
-            "read the receipts",
-            where=str(root),
-            problem="nothing was materialized below this data root",
-            remedy="Check --data and REASONINGREC_DATA, or materialize an asset first",
-        )
+        problem = "nothing was materialized below this data root"
+        remedy = "Check --data and REASONINGREC_DATA, or materialize an asset first"
+        raise PermanentError("read the receipts", where=str(root), problem=problem, remedy=remedy)
     if options.command in {"sync", "rebuild"}:
-        log = lambda line: print(line, file=sys.stderr)  # noqa: E731
         clock = time.monotonic()
-        count = (sync if options.command == "sync" else rebuild)(root, log=log)
+        count = (sync if options.command == "sync" else rebuild)(root, log=lambda line: print(line, file=sys.stderr))
         done = "skipped" if count is None else f"synced: {count:,} receipt(s)"
         return [f"catalogue {done} in {time.monotonic() - clock:.2f} s"]
     if options.command == "report":
-        lake = Lake(root)
-        return [f"Report: {lake.path_of(lake.newest('evaluation_report', options.partition, wanted_by='the catalogue'))}"]
+        newest = Lake(root).newest("evaluation_report", options.partition, wanted_by="the catalogue")
+        return [f"Report: {Lake(root).path_of(newest)}"]
     with contextlib.suppress(PlatformError, OSError):  # on a read-only disk there is still the catalogue as it stands
         sync(root, log=lambda _: None, wait_seconds=1)
     with connect(root) as connection:
@@ -92,18 +80,15 @@ def _run(options: argparse.Namespace) -> list[str]:
 
 
 def _table(rows: Sequence[queries.Record]) -> list[str]:
-    if not rows:
-        return ["Nothing was materialized yet."]
-    return _aligned([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)])
+    cells = [[_text(value) for value in row.values()] for row in rows]
+    return _aligned([list(rows[0]), *cells]) if rows else ["Nothing was materialized yet."]
 
 
 def _sections(sections: dict[str, list[tuple[str, Any]]]) -> list[str]:
     lines: list[str] = []
     for title, pairs in sections.items():
-        if title == "Preview":
-            body = [f"  {line}" for line in _preview(pairs[0][1])]
-        else:
-            body = _aligned([(f"  {name}", " ".join(_text(value).split())) for name, value in pairs])
+        told = [(f"  {name}", " ".join(_text(value).split())) for name, value in pairs]
+        body = _preview(pairs[0][1]) if title == "Preview" else _aligned(told)
         # people copy the paths and versions among the facts, which come first
         width = WIDTH if lines else 1000
         lines += ["", title, *(line if len(line) <= width else line[: width - 1] + "…" for line in body)]
@@ -116,7 +101,7 @@ def _preview(markdown: str) -> list[str]:
     lines: list[str] = []
     for number, row in enumerate(rows[:3], start=1):
         cells = [cell.replace("\\|", "|").replace("&lt;", "<") for cell in row]
-        lines += [f"row {number}", *_aligned([(f"  {name}", cell) for name, cell in zip(names, cells, strict=False)])]
+        lines += [f"  row {number}", *_aligned([(f"    {name}", cell) for name, cell in zip(names, cells, strict=False)])]
     return lines
 
 

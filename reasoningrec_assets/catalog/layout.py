@@ -1,35 +1,44 @@
-"""What the catalogue file holds: tables, views and macros, declared once.
+"""What the catalogue file holds: tables, views and macros as SQL text, declared once, and the rows that a receipt becomes."""
 
-What belongs here: names, types and SQL text. What doesn't: running any of it. Only types that every DuckDB client
-reads without an extension are used, which is why times are TIMESTAMP in UTC: showing a TIMESTAMPTZ needs `icu`.
-"""
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from __future__ import annotations
+from reasoningrec_assets.lake.files import canonical_json
+from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore
+from reasoningrec_assets.lake.steps import COLUMN_FACTS, Lake
+from reasoningrec_assets.sql import exact_path, literal
 
-from datetime import datetime
+Row = tuple[Any, ...]
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 
-_DECLARED = {
-    "materializations": "status VARCHAR, run_id VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, "
-    "code_version VARCHAR, fingerprint VARCHAR, data_version VARCHAR, kind VARCHAR, path VARCHAR, bytes BIGINT, "
-    "row_count BIGINT, device VARCHAR, error VARCHAR, is_current BOOLEAN, receipt VARCHAR",
-    "lineage_edges": "data_version VARCHAR, upstream_asset VARCHAR, upstream_partition VARCHAR, "
-    "upstream_data_version VARCHAR, upstream_sequence BIGINT",
-    "column_lineage": "column_name VARCHAR, upstream_asset VARCHAR, upstream_column VARCHAR",
-    "columns": "position BIGINT, name VARCHAR, type VARCHAR, nullable BOOLEAN, description VARCHAR",
-    "metadata": "kind VARCHAR, name VARCHAR, value VARCHAR",
-    "metrics": "name VARCHAR, value DOUBLE",
-    "artifacts": "kind VARCHAR, name VARCHAR, reference VARCHAR, version VARCHAR",
-    "check_results": "check_name VARCHAR, passed BOOLEAN, severity VARCHAR, run_id VARCHAR, checked_at TIMESTAMP, "
-    "data_version VARCHAR, metrics VARCHAR, details VARCHAR, receipt VARCHAR",
-}
 
-# Tables that are filled from receipts: the names and types of their columns, the key first.
-TABLES: dict[str, dict[str, str]] = {
-    table: dict(column.split() for column in f"asset VARCHAR, partition VARCHAR, sequence BIGINT, {columns}".split(", "))
-    for table, columns in _DECLARED.items()
+def _typed(declared: str) -> dict[str, str]:
+    """Names and types of columns, the key first; a column without a type is a VARCHAR."""
+    found = (column.partition(" ") for column in f"asset, partition, sequence BIGINT, {declared}".split(", "))
+    return {name: kind or "VARCHAR" for name, _, kind in found}
+
+
+# The tables that are filled from receipts. Times are in UTC: every client reads a TIMESTAMP, a TIMESTAMPTZ only with `icu`.
+TABLES = {
+    "materializations": _typed(
+        "status, run_id, started_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, code_version, fingerprint, data_version, "
+        "kind, path, bytes BIGINT, row_count BIGINT, device, error, is_current BOOLEAN, receipt"
+    ),
+    "lineage_edges": _typed("data_version, upstream_asset, upstream_partition, upstream_data_version, upstream_sequence BIGINT"),
+    "column_lineage": _typed("column_name, upstream_asset, upstream_column"),
+    "columns": _typed("position BIGINT, name, type, nullable BOOLEAN, description"),
+    "metadata": _typed("kind, name, value"),
+    "metrics": _typed("name, value DOUBLE"),
+    "artifacts": _typed("kind, name, reference, version"),
+    "check_results": _typed(
+        "check_name, passed BOOLEAN, severity, run_id, checked_at TIMESTAMP, data_version, metrics, details, receipt"
+    ),
 }
 
 # What a value of a column may be in Python, besides None; compared exactly, since a bool is an int to `isinstance`.
@@ -52,8 +61,7 @@ FROM attempts GROUP BY run_id;
 """
 
 # The walk starts at what is current, or at the last failure where nothing ever succeeded; `via` are the assets one step
-# nearer to it. Depth is bounded by the number of materializations: receipts cannot form a circle, edited ones shall not
-# hang a query.
+# nearer to it. Depth is bounded by the number of materializations: receipts edited into a circle shall not hang a query.
 _LINEAGE = """
 CREATE MACRO {name}(of_asset, of_partition) AS TABLE
 WITH RECURSIVE walk AS (
@@ -74,7 +82,7 @@ GROUP BY w.asset, w.partition, w.data_version, w.sequence ORDER BY depth, w.asse
 # What a step that generates text leaves among its metrics as `generation_<name>`: the columns of `generation_statistics`.
 GENERATION_METRICS = (
     *("requests", "different_requests", "cache_hits", "calls", "prompt_tokens", "completion_tokens", "tokens_per_second"),
-    *("seconds", "ok", "trimmed", "empty", "failed"),
+    *("seconds", "ok", "trimmed", "empty", "failed", "failed_share", "second_tries", "over_word_limit_share", "cost"),
 )
 
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
@@ -98,17 +106,80 @@ def creation_script() -> str:
         " AND e.data_version IS NOT NULL",
     )
     figures = ", ".join(f"max(value) FILTER (name = 'generation_{name}') AS {name}" for name in GENERATION_METRICS)
-    generation = (
-        f"CREATE VIEW generation_statistics AS SELECT asset, partition, sequence, {figures}"
-        " FROM metrics WHERE starts_with(name, 'generation_') GROUP BY ALL;"
-    )
-    return "\n".join([*tables, _VIEWS, upstream, downstream, generation])
+    rows = f"SELECT asset, partition, sequence, {figures} FROM metrics WHERE starts_with(name, 'generation_') GROUP BY ALL"
+    return "\n".join([*tables, _VIEWS, upstream, downstream, f"CREATE VIEW generation_statistics AS {rows};"])
 
 
 def lake_view(files: list[str]) -> str:
     """The query of a view over Parquet files: all rows, columns matched by name."""
-    # a path is a pattern to read_parquet: brackets, stars and question marks stand for themselves inside brackets
-    exact = ["".join(f"[{char}]" if char in "[*?" else char for char in file).replace("'", "''") for file in files]
-    paths = ", ".join(f"'{path}'" for path in exact)
+    paths = ", ".join(literal(exact_path(file)) for file in files)
     # a folder called `a=b` is a name here, not a column
     return f"SELECT * FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
+
+
+def receipt_files(root: Path) -> set[str]:
+    """Paths of all receipts below a receipts folder, relative to it; one directory walk, nothing is opened."""
+    start = len(str(root)) + 1
+    found: set[str] = set()
+    for folder, _, names in os.walk(root):
+        found.update(f"{folder}/{name}"[start:] for name in names if name.endswith(".json") and name[:-5].isdigit())
+    return found
+
+
+def rows_of(lake: Lake, relative: str) -> Iterator[tuple[str, Row]]:
+    """Table names and rows, their values in the order of `TABLES`, that one receipt file stands for."""
+    path = lake.receipts.root / relative
+    if "/checks/" in relative and "check" in (raw := json.loads(path.read_text(encoding="utf-8"))):
+        asset, partition, sequence, check = (raw[name] for name in ("asset", "partition", "sequence", "check"))
+        facts = (raw["passed"], raw["severity"], raw["run_id"], _utc(raw["at"]), raw["data_version"])
+        stated = f"{asset}/{partition}/checks/{check}/{sequence:08d}.json"
+        rows = [("check_results", (check, *facts, canonical_json(raw["metrics"]), canonical_json(raw["details"]), relative))]
+    else:
+        receipt = ReceiptStore.read(path)
+        asset, partition, sequence = receipt.asset, receipt.partition, receipt.sequence
+        stated = f"{asset}/{partition}/{sequence:08d}.json"
+        rows = _receipt_rows(lake, receipt, relative)
+    if relative != stated:  # copied or edited by hand: every sync would insert its rows anew
+        raise ValueError(f"it says that it is {stated}")
+    for table, row in rows:
+        yield table, (asset, partition, sequence, *row)
+
+
+def _receipt_rows(lake: Lake, receipt: Receipt, relative: str) -> Iterator[tuple[str, Row]]:
+    # joined as text: pathlib costs a tenth of a whole sync of ten thousand receipts
+    path = f"{lake.root}/lake/{receipt.path}" if receipt.path is not None else None
+    times = {"started_at": _utc(receipt.started_at), "finished_at": _utc(receipt.finished_at)}
+    facts = {**vars(receipt), **times, "path": path, "is_current": False, "receipt": relative}
+    yield "materializations", tuple(facts[name] for name in list(TABLES["materializations"])[3:])
+    for edge in receipt.upstream:
+        yield "lineage_edges", (receipt.data_version, edge.asset, edge.partition, edge.data_version, edge.sequence)
+    for position, column in enumerate(receipt.columns):
+        yield "columns", (position, *map(column.get, COLUMN_FACTS))
+    for column, sources in receipt.column_lineage.items():
+        for source in sources:
+            yield "column_lineage", (column, source["asset"], source["column"])
+    for kind, pairs in (("setting", _flat(receipt.settings)), ("detail", receipt.details.items())):
+        for name, value in pairs:
+            yield "metadata", (kind, name, value)
+    for name, value in receipt.metrics.items():
+        yield "metrics", (name, float(value))
+    if receipt.kind != "table" and path is not None:
+        yield "artifacts", (receipt.kind, receipt.asset, path, receipt.data_version)
+    for model in receipt.models:
+        yield "artifacts", ("model_used", model.get("role"), model.get("reference"), model.get("revision"))
+    for name, digest in receipt.prompts.items():
+        yield "artifacts", ("prompt", name, None, digest)
+
+
+def _utc(text: str) -> datetime:
+    """A recorded time in UTC, without its offset."""
+    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names, so that one setting of two runs is compared with one condition."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else canonical_json(value)

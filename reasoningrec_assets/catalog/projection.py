@@ -1,11 +1,7 @@
 """Receipts into DuckDB: `sync` adds what is new, `rebuild` makes the file anew, `connect` reads it.
 
-What belongs here: who may write, when, and in which transaction. What doesn't: what the rows mean. Steps never write
-DuckDB themselves, because a reader in another process blocks a writer: one open shell would fail a six-hour step in
-its last second. A sync that finds the file taken skips instead, and the next one catches up.
+No step writes DuckDB itself: an open shell blocks writers, and would fail a step of six hours in its last second.
 """
-
-from __future__ import annotations
 
 import time
 from collections import defaultdict
@@ -14,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reasoningrec_assets.catalog import layout
-from reasoningrec_assets.catalog.receipt_rows import Row, receipt_files, rows_of
 from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, scratch_folder, try_exclusive
 from reasoningrec_assets.lake.steps import Lake
@@ -30,16 +25,10 @@ Log = Callable[[str], None]
 _CHUNK = 500
 
 
-def connect(data_root: Path, *, wait_seconds: float = 5.0) -> duckdb.DuckDBPyConnection:
-    """Open the catalogue read-only; close it soon, since a sync skips for as long as it is open.
+def connect(data_root: Path, *, wait_seconds: float = 5.0) -> "duckdb.DuckDBPyConnection":
+    """Open the catalogue read-only, after a sync that is at work; close it soon, since a sync skips while it is open.
 
-    Args:
-        data_root: The data root that holds ``catalog.duckdb``.
-        wait_seconds: How long to wait for a sync that is at work, which takes well under a second as a rule.
-
-    Raises:
-        PermanentError: There is no catalogue, or the file is damaged.
-        TransientError: Another process keeps it open for writing.
+    A file that is missing or damaged is a PermanentError, one that somebody keeps open for writing a TransientError.
     """
     import duckdb
 
@@ -60,20 +49,10 @@ def connect(data_root: Path, *, wait_seconds: float = 5.0) -> duckdb.DuckDBPyCon
 
 
 def sync(data_root: Path, *, log: Log = print, wait_seconds: float = 10.0) -> int | None:
-    """Bring the catalogue up to the receipts: add new ones, refresh the views; rebuild it where it contradicts them.
+    """Bring the catalogue up to the receipts in one transaction: add new ones, refresh the views; rebuild it on contradiction.
 
-    One transaction; running it again changes nothing.
-
-    Args:
-        data_root: The data root with ``receipts/``; the catalogue is made where it is missing.
-        log: Receives one line where something is skipped, damaged or rebuilt, and none otherwise.
-        wait_seconds: How long to wait for another sync, which takes milliseconds; an open client is not waited for.
-
-    Returns:
-        The number of receipts added; None where another process syncs for longer than that, or has the file open.
-
-    Raises:
-        PermanentError: The disk is full or read-only.
+    Returns the number of receipts added, or None where another sync, which takes milliseconds, outlasts the wait; an open
+    client gives None at once. Logs only what is skipped, damaged or rebuilt. A full or read-only disk is a PermanentError.
     """
     root = Path(data_root).absolute()
     with disk_errors("write the catalogue", root), try_exclusive(root / LOCK, wait_seconds=wait_seconds) as free:
@@ -84,9 +63,9 @@ def sync(data_root: Path, *, log: Log = print, wait_seconds: float = 10.0) -> in
 
 
 def rebuild(data_root: Path, *, log: Log = print) -> int:
-    """Make the catalogue anew from the receipts alone, beside the old file, and rename it over it; waits for a sync.
+    """Make the catalogue anew beside the old file, after a sync, and rename it over it; returns the number of receipts.
 
-    Clients that have the old file open keep reading it until they reconnect. Returns the number of receipts.
+    Clients that have the old file open keep reading it until they reconnect.
     """
     root = Path(data_root).absolute()
     with disk_errors("write the catalogue", root), exclusive(root / LOCK):
@@ -106,7 +85,7 @@ def _update(lake: Lake, log: Log) -> int | None:
             query = "SELECT receipt FROM materializations UNION ALL SELECT receipt FROM check_results"
             known = {receipt for (receipt,) in connection.execute(query).fetchall()}
             # compared as sets, not by the highest number: a damaged receipt that was repaired is followed too
-            on_disk = receipt_files(lake.receipts.root)
+            on_disk = layout.receipt_files(lake.receipts.root)
             if made_for != _identity(lake):
                 problem = f"was made for {made_for}"
             elif known - on_disk:
@@ -130,14 +109,11 @@ def _replace(lake: Lake, log: Log) -> int:
             with duckdb.connect(str(fresh)) as connection:
                 connection.execute(layout.creation_script())
                 connection.executemany("INSERT INTO catalog_info VALUES (?, ?)", list(_identity(lake).items()))
-                count = _project(connection, lake, receipt_files(lake.receipts.root), log)
+                count = _project(connection, lake, layout.receipt_files(lake.receipts.root), log)
         except duckdb.Error as error:
-            raise PermanentError(
-                "make the catalogue from the receipts",
-                where=str(fresh),
-                problem=_first_line(error),
-                remedy="Check the free space and the permissions there; the receipts are untouched, so rebuild again",
-            ) from error
+            doing, problem = "make the catalogue from the receipts", _first_line(error)
+            remedy = "Check the free space and the permissions there; the receipts are untouched, so rebuild again"
+            raise PermanentError(doing, where=str(fresh), problem=problem, remedy=remedy) from error
         # the old file's log must not be replayed into the new one; losing it is harmless, the receipts have it all
         (lake.root / f"{FILE_NAME}.wal").unlink(missing_ok=True)
         fresh.replace(lake.root / FILE_NAME)
@@ -149,7 +125,7 @@ def _identity(lake: Lake) -> dict[str, str]:
     return {"layout_version": layout.LAYOUT_VERSION, "data_root": str(lake.root)}
 
 
-def _project(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: set[str], log: Log) -> int:
+def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[str], log: Log) -> int:
     """Add receipts and refresh the views in one transaction; returns the number added."""
     connection.execute("BEGIN")
     added = _add(connection, lake, sorted(receipts), log)
@@ -162,11 +138,11 @@ def _project(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: set[st
     return added
 
 
-def _add(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: list[str], log: Log) -> int:
+def _add(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: list[str], log: Log) -> int:
     if len(receipts) > _CHUNK:
         return sum(_add(connection, lake, receipts[at : at + _CHUNK], log) for at in range(0, len(receipts), _CHUNK))
     try:
-        tables = _columns_of(lake, receipts)
+        tables = _values_of(lake, receipts)
     except (PlatformError, ValueError, TypeError, KeyError, AttributeError) as error:
         if len(receipts) > 1:  # one damaged receipt costs itself alone: halving finds it
             middle = len(receipts) // 2
@@ -175,31 +151,27 @@ def _add(connection: duckdb.DuckDBPyConnection, lake: Lake, receipts: list[str],
         return 0
     for table, columns in tables.items():
         # a column at a time: row by row takes seconds for what takes milliseconds, and Arrow brings pandas and 80 MB along
-        lists = ", ".join(f"unnest(?::{layout.TABLES[table][name]}[]) AS {name}" for name in columns)
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT {lists}", list(columns.values()))
+        lists = ", ".join(f"unnest(?::{kind}[])" for kind in layout.TABLES[table].values())
+        connection.execute(f"INSERT INTO {table} SELECT {lists}", columns)
     return len(receipts)
 
 
-def _columns_of(lake: Lake, receipts: list[str]) -> dict[str, dict[str, list[object]]]:
-    """Tables, their columns, and the values that the receipts add to them.
-
-    Raises:
-        ValueError: A value is of another type than its column; an insert would fail with the whole transaction.
-    """
-    rows: dict[str, list[Row]] = defaultdict(list)
+def _values_of(lake: Lake, receipts: list[str]) -> dict[str, list[list[object]]]:
+    """The values that receipts add to each table, by column in the order of `layout.TABLES`."""
+    rows: dict[str, list[layout.Row]] = defaultdict(list)
     for relative in receipts:
-        for table, row in rows_of(lake, relative):
+        for table, row in layout.rows_of(lake, relative):
             rows[table].append(row)
-    tables: dict[str, dict[str, list[object]]] = defaultdict(dict)
-    for table, found in rows.items():
-        for (name, wanted), values in zip(layout.TABLES[table].items(), zip(*found, strict=True), strict=True):
+    tables = {table: [list(values) for values in zip(*found, strict=True)] for table, found in rows.items()}
+    for table, columns in tables.items():
+        for (name, wanted), values in zip(layout.TABLES[table].items(), columns, strict=True):
+            # refused here: an insert would fail with the whole transaction
             if wrong := {*map(type, values)} - layout.PYTHON_TYPES[wanted] - {type(None)}:
                 raise ValueError(f"{name} is {', '.join(sorted(t.__name__ for t in wrong))}, not {wanted}")
-            tables[table][name] = list(values)
     return tables
 
 
-def _refresh_views(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
+def _refresh_views(connection: "duckdb.DuckDBPyConnection", log: Log) -> None:
     """Make the views name exactly the current files that exist, and touch none that is right already."""
     files: dict[str, list[str]] = defaultdict(list)
     current = "SELECT asset, path FROM current_materializations WHERE kind = 'table' AND path IS NOT NULL ORDER BY ALL"
@@ -221,7 +193,7 @@ def _refresh_views(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
             connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, layout.lake_view(sound)])
 
 
-def _readable(connection: duckdb.DuckDBPyConnection, path: str, log: Log) -> bool:
+def _readable(connection: "duckdb.DuckDBPyConnection", path: str, log: Log) -> bool:
     import duckdb
 
     try:

@@ -1,10 +1,4 @@
-"""Questions that people ask of the catalogue, answered with what is shown to them.
-
-What belongs here: SQL, since every client of the file may ask the same. What doesn't: printing. Every function takes an
-open connection and changes nothing.
-"""
-
-from __future__ import annotations
+"""Questions that people ask of the catalogue, on a connection that is open; nothing is changed, and nothing printed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +34,8 @@ _SECTIONS = {
         WHERE (asset, partition) = (?, ?) AND sequence > ? ORDER BY sequence""",
     "Schema (? may be null)": f"""SELECT name, concat(type, if(nullable, '?', ''), ': ', description)
         FROM columns {_OF} ORDER BY position""",
-    "Column lineage": f"""SELECT column_name, string_agg(concat(upstream_asset, '.', upstream_column), ', ' ORDER BY upstream_asset)
+    "Column lineage": f"""
+        SELECT column_name, string_agg(concat(upstream_asset, '.', upstream_column), ', ' ORDER BY upstream_asset)
         FROM column_lineage {_OF} GROUP BY 1 ORDER BY 1""",
     "Preview": f"SELECT name, value FROM metadata {_OF} AND kind = 'detail' AND name = 'preview'",
     "Metrics": f"SELECT name, value FROM metrics {_OF} ORDER BY name",
@@ -68,19 +63,15 @@ _EVALUATION = f"""
     FROM figures GROUP BY figures.method ORDER BY max(value) FILTER (metric = 'auc') DESC NULLS LAST, figures.method"""
 
 
-def records(connection: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> list[Record]:
+def records(connection: "duckdb.DuckDBPyConnection", query: str, values: list[Any]) -> list[Record]:
     """The rows of a query as dictionaries."""
     cursor = connection.execute(query, values)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def resolve(connection: duckdb.DuckDBPyConnection, asset: str, partition: str | None) -> tuple[str, str]:
-    """An asset and a partition that exist; the partition may be left out where the asset has one alone.
-
-    Raises:
-        PermanentError: There is no such asset or partition; the message lists those there are.
-    """
+def resolve(connection: "duckdb.DuckDBPyConnection", asset: str, partition: str | None) -> tuple[str, str]:
+    """The asset and its partition, by default its only one; where there is none of the name, a PermanentError lists them."""
     pairs = connection.execute("SELECT DISTINCT asset, partition FROM materializations ORDER BY ALL").fetchall()
     _choose("asset", asset, sorted({name for name, _ in pairs}))
     return asset, _choose(f"partition of {asset}", partition, [found for name, found in pairs if name == asset])
@@ -91,50 +82,37 @@ def _choose(what: str, wanted: str | None, known: list[str]) -> str:
         return known[0]
     if wanted in known:
         return wanted
-    raise PermanentError(
-        f"find the {what} in the catalogue",
-        where=wanted or "--partition is missing",
-        problem="there is none of this name" if wanted else "there is not exactly one",
-        remedy=f"Name one of these: {', '.join(known) or 'none yet'}",
-    )
+    where, problem = wanted or "--partition is missing", "there is none of this name" if wanted else "there is not exactly one"
+    remedy = f"Name one of these: {', '.join(known) or 'none yet'}"
+    raise PermanentError(f"find the {what} in the catalogue", where=where, problem=problem, remedy=remedy)
 
 
-def materialization(connection: duckdb.DuckDBPyConnection, asset: str, partition: str) -> dict[str, list[tuple[str, Any]]]:
-    """All about the current materialization of a partition, or about its last failure where none succeeded.
-
-    Returns:
-        (name, value) pairs by title, in the order they are shown: the facts under the partition's name, then its schema,
-        metrics, settings, inputs, checks and so on; a title without pairs is left out.
-    """
+def materialization(connection: "duckdb.DuckDBPyConnection", asset: str, partition: str) -> dict[str, list[tuple[str, Any]]]:
+    """All that is known of a current materialization, or of the last failure: (name, value) pairs by title, as shown."""
     newest = "SELECT * FROM materializations WHERE (asset, partition) = (?, ?) ORDER BY is_current DESC, sequence DESC LIMIT 1"
     (facts,) = records(connection, newest, [asset, partition])
     sections = {f"{asset}[{partition}]": [(name, value) for name, value in facts.items() if value is not None]}
-    for title, query in _SECTIONS.items():
-        sections[title] = connection.execute(query, [asset, partition, facts["sequence"]]).fetchall()
+    of = [asset, partition, facts["sequence"]]
+    sections |= {title: connection.execute(query, of).fetchall() for title, query in _SECTIONS.items()}
     return {title: pairs for title, pairs in sections.items() if pairs}
 
 
-def evaluation(connection: duckdb.DuckDBPyConnection, partition: str | None) -> tuple[list[Record], list[str]]:
-    """The methods of ``evaluation_metrics``, best AUC first, and notes on what the table does not show.
-
-    Raises:
-        PermanentError: Nothing was evaluated, or not this partition; the message lists those that were.
-    """
-    known: list[str] = []
-    if connection.execute("SELECT 1 FROM lake_views WHERE name = 'evaluation_metrics'").fetchall():
-        known = [row[0] for row in connection.execute("SELECT DISTINCT dataset FROM evaluation_metrics ORDER BY 1").fetchall()]
-    partition = _choose("evaluated partition", partition, known)
+def evaluation(connection: "duckdb.DuckDBPyConnection", partition: str | None) -> tuple[list[Record], list[str]]:
+    """The evaluated methods, best AUC first, and notes; a PermanentError lists the partitions where it is none of them."""
+    exists = connection.execute("SELECT 1 FROM lake_views WHERE name = 'evaluation_metrics'").fetchall()
+    known = connection.execute("SELECT DISTINCT dataset FROM evaluation_metrics ORDER BY 1").fetchall() if exists else []
+    partition = _choose("evaluated partition", partition, [dataset for (dataset,) in known])
     methods = records(connection, _EVALUATION, [partition])
     rest = """SELECT DISTINCT method = 'population', metric, round(value, 4) FROM evaluation_metrics
         WHERE dataset = ? AND metric NOT IN ('auc', 'accuracy', 'brier', 'coverage') ORDER BY ALL"""
     found = connection.execute(rest, [partition]).fetchall()
     hidden = dict.fromkeys(metric for of_population, metric, _ in found if not of_population)
     population = [f"{metric} {value:,.12g}" for of_population, metric, value in found if of_population and value is not None]
-    notes = [f"Evaluation of {partition}, best AUC first; [low, high] is the 95 % interval."]
-    if hidden:
-        notes.append(f"Also in the table evaluation_metrics: {', '.join(hidden)}.")
-    if population:
-        notes.append(f"Population: {', '.join(population)}.")
-    if any(row["method"].endswith("*") for row in methods):
-        notes.append(f"* The sample is too small to judge these methods by: their AUC may be off by more than {TOO_WIDE}.")
-    return methods, notes
+    small = any(row["method"].endswith("*") for row in methods)
+    notes = [
+        f"Evaluation of {partition}, best AUC first; [low, high] is the 95 % interval.",
+        f"Also in the table evaluation_metrics: {', '.join(hidden)}." if hidden else "",
+        f"Population: {', '.join(population)}." if population else "",
+        f"* The sample is too small to judge these methods by: their AUC may be off by more than {TOO_WIDE}." if small else "",
+    ]
+    return methods, [note for note in notes if note]

@@ -1,9 +1,4 @@
-"""Safe unpacking and integrity of raw files: zip members, gzip streams, hashes.
-
-What doesn't belong here: where files come from, and what their lines mean.
-"""
-
-from __future__ import annotations
+"""Safe unpacking and integrity of raw files, not where they come from or what their lines mean."""
 
 import gzip
 import hashlib
@@ -22,11 +17,7 @@ _CHUNK = 1 << 20
 
 
 def check_checksum(path: Path, checksum: str, *, origin: str, remedy: str) -> None:
-    """Compare a downloaded file with the ``algorithm:hex`` that its source declares.
-
-    Raises:
-        PermanentError: They differ.
-    """
+    """Raise a PermanentError where a file differs from the ``algorithm:hex`` that its source declares."""
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
@@ -36,11 +27,7 @@ def check_checksum(path: Path, checksum: str, *, origin: str, remedy: str) -> No
 
 
 def check_intact(path: Path, *, remedy: str) -> None:
-    """Make sure that a raw file holds something and, where it is compressed, that it ends where it should.
-
-    Raises:
-        PermanentError: The file is empty, or its gzip stream is truncated or damaged.
-    """
+    """Raise a PermanentError where a raw file holds nothing, or its gzip stream is truncated or damaged."""
     filled, problem = path.stat().st_size > 0, "the file is empty"
     if filled and path.suffix == ".gz":
         try:
@@ -55,19 +42,10 @@ def check_intact(path: Path, *, remedy: str) -> None:
 
 
 def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], target: Path, *, remedy: str) -> dict[str, Path]:
-    """Unpack the chosen members, and nothing else, as plain files directly in ``target``.
+    """Unpack the members of a zip or wheel that ``choose`` picks (all names -> role -> member); returns role -> file.
 
-    Args:
-        archive: A zip file or wheel.
-        choose: Gets the names of all members, returns role -> member.
-        target: An existing folder; each file keeps its own name but not its folders, so no path leads out of it.
-        remedy: What the user can do about a bad archive.
-
-    Returns:
-        role -> unpacked file.
-
-    Raises:
-        PermanentError: The archive is truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
+    Each becomes a plain file directly in ``target``, without its folders, so no path leads out of it. PermanentError where the
+    archive is truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
     """
 
     def fail(problem: str) -> PermanentError:

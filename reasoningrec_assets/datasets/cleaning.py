@@ -1,8 +1,4 @@
-"""From raw events to each user's sequence: filter, repeats, sample, order, all in SQL.
-
-What belongs here: which rows and users stay, counted by reason. What doesn't: file layouts (`adapters`) and what is
-cut out of a sequence (`windows`).
-"""
+"""From raw events to each user's sequence: which rows and users stay, by reason. `adapters` read, `windows` cut it up."""
 
 from __future__ import annotations
 
@@ -22,64 +18,50 @@ if TYPE_CHECKING:
 MIN_SEQUENCE = 4
 _ADAPTERS = {"movielens": movielens, "amazon": amazon}
 
-# The rows of repeated pairs that the rule gives up. Only the pairs that do repeat are ranked: a window over all rows
-# would sort the whole file.
+# The rows of repeated pairs that the rule gives up. Only pairs that do repeat are ranked: ranking all rows sorts the whole file.
 _REPEATS_SQL = """
 CREATE TABLE repeats AS
 WITH pairs AS (SELECT user_id, item_id FROM events GROUP BY ALL HAVING count(*) > 1)
-SELECT row, user_id
-FROM events SEMI JOIN pairs USING (user_id, item_id)
-WHERE {rule}
+SELECT row FROM events SEMI JOIN pairs USING (user_id, item_id) WHERE {rule}
 QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY "timestamp" {order}, row {order}) > 1
 """
-# The sample's order is a hash of seed and id, so that any engine draws the same users, and one more user changes at
-# most one place.
+# The sample is drawn by a hash of seed and id: any engine draws the same users, and one more user changes at most one place.
 _USERS_SQL = """
 CREATE TABLE users AS
 WITH sizes AS (
-    SELECT user_id, raw, coalesce(given_up, 0) AS given_up
-    FROM (SELECT user_id, count(*) AS raw FROM events GROUP BY user_id)
-    LEFT JOIN (SELECT user_id, count(*) AS given_up FROM repeats GROUP BY user_id) USING (user_id)
+    SELECT user_id, count(*) AS raw, count(repeated) AS given_up
+    FROM events LEFT JOIN (SELECT row, row AS repeated FROM repeats) USING (row) GROUP BY user_id
 ), judged AS (
-    SELECT *, CASE WHEN raw < $fewest THEN 'below_min' WHEN raw - given_up < $shortest THEN 'short' ELSE 'kept' END AS verdict FROM sizes
+    SELECT *, CASE WHEN raw < $fewest THEN 'below_min' WHEN raw - given_up < $shortest THEN 'short' ELSE 'kept' END AS verdict,
+        row_number() OVER (PARTITION BY verdict ORDER BY md5($seed || ':' || user_id), user_id) AS draw
+    FROM sizes
 )
-SELECT
-    user_id, raw, given_up,
-    CASE
-        WHEN verdict = 'kept' AND row_number() OVER (PARTITION BY verdict ORDER BY md5($seed || ':' || user_id), user_id) > $sample
-        THEN 'not_sampled' ELSE verdict
-    END AS fate
+SELECT user_id, raw, given_up, CASE WHEN verdict = 'kept' AND draw > $sample THEN 'not_sampled' ELSE verdict END AS fate
 FROM judged
 """
 _COUNTS_SQL = """
 SELECT
-    coalesce(sum(raw), 0)::BIGINT AS rows_in,
-    coalesce(sum(raw - given_up) FILTER (WHERE fate = 'kept'), 0)::BIGINT AS rows_out,
-    count(*) AS users_in,
-    count(*) FILTER (WHERE fate = 'kept') AS users_out,
-    (SELECT count(DISTINCT item_id) FROM events SEMI JOIN (SELECT user_id FROM users WHERE fate = 'kept') USING (user_id)) AS items_out,
-    coalesce(sum(raw) FILTER (WHERE fate = 'below_min'), 0)::BIGINT AS dropped_user_below_min_ratings,
-    coalesce(sum(given_up) FILTER (WHERE fate <> 'below_min'), 0)::BIGINT AS dropped_repeated_pair,
-    coalesce(sum(raw - given_up) FILTER (WHERE fate = 'short'), 0)::BIGINT AS dropped_user_below_four_rows,
-    coalesce(sum(raw - given_up) FILTER (WHERE fate = 'not_sampled'), 0)::BIGINT AS dropped_not_sampled
+    coalesce(sum(raw), 0)::BIGINT AS rows_in, coalesce(sum(raw - given_up) FILTER (fate = 'kept'), 0)::BIGINT AS rows_out,
+    count(*) AS users_in, count(*) FILTER (fate = 'kept') AS users_out,
+    (SELECT count(DISTINCT item_id) FROM events SEMI JOIN (FROM users WHERE fate = 'kept') USING (user_id)) AS items_out,
+    coalesce(sum(raw) FILTER (fate = 'below_min'), 0)::BIGINT AS dropped_user_below_min_ratings,
+    coalesce(sum(given_up) FILTER (fate <> 'below_min'), 0)::BIGINT AS dropped_repeated_pair,
+    coalesce(sum(raw - given_up) FILTER (fate = 'short'), 0)::BIGINT AS dropped_user_below_four_rows,
+    coalesce(sum(raw - given_up) FILTER (fate = 'not_sampled'), 0)::BIGINT AS dropped_not_sampled
 FROM users
 """
 _SEQUENCES_SQL = """
-SELECT
-    $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least, rating > $above) AS liked, "timestamp",
+SELECT $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least, rating > $above) AS liked, "timestamp",
     row_number() OVER (PARTITION BY user_id ORDER BY "timestamp", row) - 1 AS position
 FROM events JOIN users USING (user_id) ANTI JOIN repeats USING (row)
-WHERE fate = 'kept'
-ORDER BY user_id, position
+WHERE fate = 'kept' ORDER BY user_id, position
 """
 _ITEMS_SQL = """
 WITH rated AS (SELECT DISTINCT item_id FROM read_parquet($interactions)),
-known AS (SELECT * FROM raw_items SEMI JOIN rated USING (item_id) QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY row) = 1)
-SELECT
-    $dataset AS dataset, item_id, coalesce(title, item_id) AS title, brand, price, coalesce(genres, []) AS genres, year,
+known AS (SELECT DISTINCT ON (item_id) * FROM raw_items SEMI JOIN rated USING (item_id) ORDER BY item_id, row)
+SELECT $dataset AS dataset, item_id, coalesce(title, item_id) AS title, brand, price, coalesce(genres, []) AS genres, year,
     title IS NULL AS untitled
-FROM rated LEFT JOIN known USING (item_id)
-ORDER BY item_id
+FROM rated LEFT JOIN known USING (item_id) ORDER BY item_id
 """
 
 
@@ -93,21 +75,12 @@ def clean(
 ) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
-    Args:
-        dataset: The record with the filter, the like rule and the sample.
-        files: Role -> raw file; the role ``ratings`` is read.
-        repeated_pairs: Which row of a repeated (user, item) pair stays. With ``keep``, a target can stand in its own
-            history with its label, which is the leak that the published code has.
-        threads: DuckDB's threads; all cores by default. The result does not depend on it.
-        temp_directory: Where DuckDB spills; the system's temporary folder by default.
+    ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
+    history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
 
-    Returns:
-        Rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; and counts: rows_in,
-        rows_out, users_in, users_out, items_out, and the rows dropped by reason: dropped_user_below_min_ratings,
-        dropped_repeated_pair, dropped_user_below_four_rows, dropped_not_sampled. The four add up to rows_in - rows_out.
-
-    Raises:
-        PermanentError: The file breaks its layout, or no user is left.
+    Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; and counts, of
+    which the four ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file with the role ``ratings``
+    breaks its layout, or no user is left.
     """
     connection = connect(threads=threads, temp_directory=temp_directory)
     _ADAPTERS[dataset.adapter].load_ratings(connection, files)
@@ -121,8 +94,8 @@ def clean(
         raise PermanentError(
             "clean the interactions",
             where=f"dataset {dataset.name}, {files['ratings']}",
-            problem=f"no user has the {dataset.min_ratings} ratings that min_ratings asks for, and the {MIN_SEQUENCE} rows that three"
-            f" targets and a history need; the most that any user has is {most}, the longest sequence has {longest}",
+            problem=f"no user has the {dataset.min_ratings} ratings that min_ratings asks for, and the {MIN_SEQUENCE} rows that"
+            f" three targets and a history need; the most that any user has is {most}, the longest sequence has {longest}",
             remedy="Lower min_ratings in the dataset's record, or use a file with longer histories",
         )
     liked = {"least": dataset.liked_at_least, "above": dataset.liked_above}
@@ -130,19 +103,10 @@ def clean(
 
 
 def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> tuple[pa.Table, dict[str, int]]:
-    """One row per item that ``interactions`` names, sorted by item id.
+    """One row of ``items`` per item that ``interactions`` (`cleaned_interactions`) names, sorted by item id; and counts.
 
-    Args:
-        dataset: The record.
-        files: Role -> raw file; the role ``items`` (MovieLens) or ``metadata`` (Amazon) is read.
-        interactions: Parquet file of ``cleaned_interactions``.
-
-    Returns:
-        Rows of ``items``; of several raw rows for one item the first in the file counts. And counts: items, and of them
-        items_without_title, whose title is their id.
-
-    Raises:
-        PermanentError: The file breaks its layout.
+    Of several raw rows for one item the first in the file counts; the title of an item without one is its id. The role
+    ``items`` (MovieLens) or ``metadata`` (Amazon) is read; PermanentError where the file breaks its layout.
     """
     connection = connect()
     _ADAPTERS[dataset.adapter].load_items(connection, files)

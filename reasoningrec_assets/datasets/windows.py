@@ -1,8 +1,4 @@
-"""Each user's train, validation and test example, cut out of the end of the sequence.
-
-What belongs here: which items are target, history and profile. What doesn't: which rows of the raw file are in the
-sequence (`cleaning`), and which windows are trained on (`sampling`).
-"""
+"""Target, history and profile of each user's examples, cut from the ends of the sequences that `cleaning` makes."""
 
 from __future__ import annotations
 
@@ -25,42 +21,33 @@ WITH events AS (
 ),
 sizes AS (SELECT user_id, count(*) AS n FROM events GROUP BY user_id HAVING count(*) >= $shortest),
 ends AS (
-    SELECT
-        user_id, any_value(n) AS n,
+    SELECT user_id, any_value(n) AS n,
         list(event ORDER BY position) FILTER (WHERE position >= n - $history - 3) AS tail,
         list(event ORDER BY position) FILTER (WHERE position < least($profile, n - $skip)) AS head
     FROM events JOIN sizes USING (user_id)
     WHERE position >= n - $history - 3 OR position < least($profile, n - $skip)
     GROUP BY user_id
 )
-SELECT
-    user_id, n, tail,
-    list_filter(
-        coalesce(head, []), lambda event: NOT list_contains(list_transform(tail[-3:], lambda target: target.item), event.item)
-    ) AS head
-FROM ends
+SELECT user_id, n, tail, list_filter(
+    coalesce(head, []), lambda event: NOT list_contains(list_transform(tail[-3:], lambda target: target.item), event.item)
+) AS head FROM ends
 """
 _COUNTS_SQL = """
-SELECT
-    count(*) AS users, 3 * count(*) AS windows,
+SELECT count(*) AS users, 3 * count(*) AS windows,
     (SELECT count(DISTINCT user_id) FROM read_parquet($interactions)) - count(*) AS users_below_four_rows,
-    count(*) FILTER (WHERE len(head) = 0) AS users_without_profile_items,
-    count(*) FILTER (WHERE n < $history + 3) AS users_with_short_history,
-    count(*) FILTER (WHERE tail[-3].liked) AS train_liked,
-    count(*) FILTER (WHERE tail[-2].liked) AS valid_liked,
-    count(*) FILTER (WHERE tail[-1].liked) AS test_liked
+    count(*) FILTER (len(head) = 0) AS users_without_profile_items,
+    count(*) FILTER (n < $history + 3) AS users_with_short_history, count(*) FILTER (tail[-3].liked) AS train_liked,
+    count(*) FILTER (tail[-2].liked) AS valid_liked, count(*) FILTER (tail[-1].liked) AS test_liked
 FROM sequences
 """
 _WINDOWS_SQL = """
 WITH splits(split, back) AS (VALUES ('train', 3), ('valid', 2), ('test', 1)),
 cut AS (
-    SELECT
-        split, back, user_id, head, tail[-back] AS target,
+    SELECT split, back, user_id, head, tail[-back] AS target,
         tail[greatest(1, len(tail) - back - $history + 1) : len(tail) - back] AS history
     FROM sequences CROSS JOIN splits
 )
-SELECT
-    $dataset AS dataset, split, user_id,
+SELECT $dataset AS dataset, split, user_id,
     target.item AS target_item_id, target.rating AS target_rating, target.liked AS label, target.time AS target_time,
     list_transform(history, lambda event: event.item) AS history_item_ids,
     list_transform(history, lambda event: event.liked) AS history_liked,
@@ -71,7 +58,7 @@ FROM cut ORDER BY back DESC, user_id
 
 
 def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
-    """Leave-last-out windows (paper section 4).
+    """Leave-last-out windows (paper section 4), sorted by split (train, valid, test) and user id, to be read once; and counts.
 
     With s a user's items in time order and H the history length, the targets are s[-3] (train), s[-2] (valid) and
     s[-1] (test), each with the H items before it, or as many as there are::
@@ -81,17 +68,8 @@ def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, d
         valid          [h  h  h  h] T
         test              [h  h  h  h] T
 
-    Profile items are the first ``min(profile_items, n - profile_skip_last)``, none where that is not positive, and
-    never an item that is one of the user's three targets.
-
-    Args:
-        dataset: The record with the lengths.
-        interactions: Parquet file of ``cleaned_interactions``.
-
-    Returns:
-        Rows of ``interaction_windows`` sorted by split (train, valid, test) and user id, to be read once; and counts:
-        users, windows, users_below_four_rows (left out), users_without_profile_items, users_with_short_history (fewer
-        than H items before the train target), train_liked, valid_liked, test_liked.
+    Profile items are the first ``min(profile_items, n - profile_skip_last)``, none where that is not positive, and never an
+    item that is one of the user's three targets. ``users_with_short_history`` have fewer than H items before the train target.
     """
     connection, history = connect(), dataset.history_length
     lengths = {"history": history, "profile": dataset.profile_items, "skip": dataset.profile_skip_last, "shortest": MIN_SEQUENCE}

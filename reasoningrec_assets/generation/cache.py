@@ -1,73 +1,97 @@
 """The generation cache: answers by key, in immutable shards.
 
-What belongs here: reading and writing shards. What doesn't: which requests exist (`plan`). A shard is a Parquet file
-named by the SHA-256 of its bytes and put in place by a rename, so a killed writer leaves none, and a damaged one shows.
+What belongs here: reading and writing shards. What doesn't: which requests exist (`run`) and which answers are still
+of use (`housekeeping`). A shard is a Parquet file named by the SHA-256 of its bytes and put in place by a rename, so a
+killed writer leaves none, and a damaged one shows.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity
-from reasoningrec_assets.lake.files import disk_errors, move_into_place, scratch_folder, sha256_file
+from reasoningrec_assets.lake.files import canonical_json, disk_errors, move_into_place, scratch_folder, sha256_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIX = ".parquet"
+IDENTITY = "identity.json"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What earlier answers cost: the base of every estimate."""
+
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 class GenerationCache:
-    """The answers of one model identity.
-
-    Args:
-        root: Folder of all caches; unfinished shards lie in ``scratch/`` beside it.
-        identity: Whose answers these are; each identity has a folder of its own.
-    """
+    """The answers of one model identity, in a folder of its own below `root`; unfinished shards lie in ``scratch/`` beside it."""
 
     def __init__(self, root: Path, identity: ModelIdentity) -> None:
         self.folder = root / identity.folder
         self.scratch = root.parent / "scratch"
+        self.identity = identity
 
-    def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> dict[str, Answer]:
-        """The answers that are there, by key. A damaged shard is set aside, so that its answers are written again."""
-        import pyarrow.parquet as pq
+    def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> tuple[dict[str, Answer], Speed]:
+        """The answers that are there, by key, and the speed at which all answers in this folder were written."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-        wanted = set(keys)
+        wanted = pa.array(list(keys), pa.string())
         found: dict[str, Answer] = {}
-        for shard in sorted(self.folder.glob(f"*{SUFFIX}")):
-            if sha256_file(shard) != shard.stem:
-                aside = shard.with_suffix(".corrupt")
-                shard.replace(aside)
-                log(
-                    f"the cache shard {shard.name} does not match its checksum: set aside as {aside.name}, its answers are written again"
-                )
-                continue
-            for row in pq.read_table(shard).to_pylist():
-                if row["key"] in wanted:
-                    found[row["key"]] = Answer(**row)
-        return found
+        tokens, seconds = 0, 0.0
+        for _, table in intact_shards(self.folder, log):
+            tokens += sum(table["completion_tokens"].to_pylist())
+            seconds += sum(table["seconds"].to_pylist())
+            rows = table.filter(pc.field("key").isin(wanted)).to_pylist(maps_as_pydicts="strict")
+            found.update((row["key"], Answer(**row)) for row in rows)
+        return found, Speed(tokens, seconds)
 
     def commit(self, answers: Sequence[Answer]) -> None:
         """Write one chunk of answers as a shard. Answers with an error are left out: they are tried again."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        rows = [dataclasses.asdict(answer) for answer in answers if answer.error is None]
-        if not rows:
-            return
-        schema = pa.schema(
-            [
-                ("key", pa.string()),
-                ("text", pa.string()),
-                ("finish_reason", pa.string()),
-                ("prompt_tokens", pa.int64()),
-                ("completion_tokens", pa.int64()),
-                ("seconds", pa.float64()),
-                ("attempts", pa.int64()),
-                ("error", pa.string()),
-            ]
-        )
-        with disk_errors("write to the generation cache", self.folder), scratch_folder(self.scratch) as scratch:
-            shard = scratch / "shard.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), shard, compression="zstd")
-            move_into_place(shard, self.folder / f"{sha256_file(shard)}{SUFFIX}")
+        rows = [asdict(answer) for answer in answers if answer.error is None]
+        if rows:
+            write_shard(pa.Table.from_pylist(rows, schema=shard_schema()), self.folder, self.scratch, self.identity)
+
+
+def shard_schema() -> pa.Schema:
+    """The columns of a shard: the fields of an `Answer`."""
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    columns = {"key": text, "text": text, "finish_reason": text, "prompt_tokens": number, "completion_tokens": number}
+    columns |= {"seconds": pa.float64(), "attempts": number, "first_logprobs": pa.map_(text, pa.float64()), "error": text}
+    return pa.schema(list(columns.items()))
+
+
+def write_shard(table: pa.Table, folder: Path, scratch_parent: Path, identity: ModelIdentity | None = None) -> None:
+    """Put a shard in place, and beside the first one a file that says whose answers these are."""
+    import pyarrow.parquet as pq
+
+    with disk_errors("write to the generation cache", folder), scratch_folder(scratch_parent) as scratch:
+        if identity is not None and not (folder / IDENTITY).exists():
+            (scratch / IDENTITY).write_text(canonical_json(asdict(identity)), encoding="utf-8")
+            move_into_place(scratch / IDENTITY, folder / IDENTITY)
+        shard = scratch / "shard.parquet"
+        pq.write_table(table, shard, compression="zstd")
+        move_into_place(shard, folder / f"{sha256_file(shard)}{SUFFIX}")
+
+
+def intact_shards(folder: Path, log: Callable[[str], None]) -> Iterator[tuple[Path, pa.Table]]:
+    """Every shard that matches its checksum. A damaged one is set aside, so that its answers are written again."""
+    import pyarrow.parquet as pq
+
+    for shard in sorted(folder.glob(f"*{SUFFIX}")):
+        if sha256_file(shard) == shard.stem:
+            yield shard, pq.read_table(shard)
+            continue
+        aside = shard.replace(shard.with_suffix(".corrupt"))
+        log(f"the cache shard {shard} does not match its checksum: set aside as {aside.name}, its answers are written again")

@@ -5,8 +5,9 @@ What belongs here: the values that travel between plan, cache and engines. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Protocol
 
 from reasoningrec_assets.lake.files import sha256_json
@@ -14,47 +15,57 @@ from reasoningrec_assets.lake.files import sha256_json
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn. ``temperature`` 0 is greedy; the seed fixes what a warmer one draws."""
+    """How an answer is drawn. Temperature 0 is greedy; the seed fixes what a warmer one draws."""
 
     max_new_tokens: int
     temperature: float
     top_p: float
     seed: int
+    retry_tokens: int = 0  # longest second answer, asked for once where the first was cut or empty; 0 for no second try
+    logprobs: int = 0  # how many of the first token's likeliest values are told with their log-probabilities
+    choices: tuple[str, ...] = ()  # the only answers allowed; none allows any
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question, and the beginning of its answer where the model is to continue one.
+    """One question, and the beginning of its answer where the model is to continue one."""
 
-    Attributes:
-        row: The caller's name for the row, such as an item id; no part of the key.
-        message: The user's turn.
-        prefill: Text that the answer begins with.
-    """
-
-    row: str
+    row: str  # the caller's name for the row, such as an item id; no part of the key
     message: str
     prefill: str = ""
+    draw: int = 0  # number of the sample where one question is asked several times; without effect when greedy
+
+
+_DRAWN = tuple(part.name for part in fields(Sampling) if part.name != "seed")
+
+Keyed = tuple[str, Request]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one key.
-
-    Attributes:
-        finish_reason: stop, or length where the answer was cut at the token limit; none after an error.
-        seconds: Share of the batch's time.
-        error: Why there is no text, or None.
-    """
+    """What came back for one key, the same from every engine; tokens, seconds and attempts are summed over all tries."""
 
     key: str
     text: str
-    finish_reason: str
+    finish_reason: str  # stop, or length where the answer was cut at the token limit; empty after an error
     prompt_tokens: int
     completion_tokens: int
-    seconds: float
+    seconds: float  # share of its batch's time
     attempts: int = 1
-    error: str | None = None
+    first_logprobs: dict[str, float] = field(default_factory=dict[str, float])
+    error: str | None = None  # why there is no text
+
+
+def failed(key: str, error: str, *, attempts: int = 1) -> Answer:
+    """The answer to a request that got none."""
+    return Answer(key, "", "", 0, 0, 0.0, attempts=attempts, error=error)
+
+
+def too_long(key: str, tokens: int, new: int, limit: int) -> Answer:
+    """The answer to a request that the model's context cannot hold: flagged, never cut in silence."""
+    return failed(
+        key, f"the prompt has {tokens} tokens, and with {new} new ones exceeds the model's context of {limit}", attempts=0
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class ModelIdentity:
     adapter: str | None = None
     quantization: str | None = None
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Name of the cache folder that holds this identity's answers."""
         return sha256_json([self.model, self.engine, self.adapter, self.quantization])[:16]
@@ -78,40 +89,13 @@ class ModelIdentity:
 class TextGenerator(Protocol):
     """An engine that is ready to answer; its model is loaded when the block that opened it is entered."""
 
-    def generate(self, batch: Sequence[tuple[str, Request]], sampling: Sampling) -> list[Answer]:
-        """Answer one batch of keyed requests, in their order."""
+    def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
+        """Answer one chunk of keyed requests, in their order; a request that fails has an answer with an error."""
         ...
-
-
-Progress = Callable[[str], None]
 
 
 def key_of(request: Request, identity: ModelIdentity, sampling: Sampling) -> str:
     """SHA-256 that names the answer to a request: equal keys mean that one answer serves both."""
-    return sha256_json(
-        [
-            identity.model,
-            identity.engine,
-            identity.adapter,
-            identity.quantization,
-            request.message,
-            request.prefill,
-            sampling.max_new_tokens,
-            sampling.temperature,
-            sampling.top_p,
-            # a greedy answer does not depend on the seed
-            sampling.seed if sampling.temperature > 0 else None,
-        ]
-    )
-
-
-def in_batches(keyed: Iterable[tuple[str, Request]], size: int) -> list[list[tuple[str, Request]]]:
-    """Unique keys in batches of similar length, longest first.
-
-    Padding to the longest row of a batch is wasted work, and the largest batch first shows at once whether memory is
-    enough. The order depends on the requests alone, never on what a cache holds, so a resumed run forms the same
-    batches: low-precision arithmetic gives other texts in other batches.
-    """
-    unique = dict(keyed)
-    ordered = sorted(unique.items(), key=lambda entry: (-len(entry[1].message), entry[0]))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    warm = sampling.temperature > 0  # a greedy answer depends neither on the seed nor on the number of the draw
+    drawn = [getattr(sampling, name) for name in _DRAWN] + ([sampling.seed, request.draw] if warm else [None, 0])
+    return sha256_json([identity.folder, request.message, request.prefill, drawn])

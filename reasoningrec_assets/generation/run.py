@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from reasoningrec_assets.errors import TransientError
+from reasoningrec_assets.errors import DryRun, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
-from reasoningrec_assets.generation.requests import (
-    Answer,
-    ModelIdentity,
-    Progress,
-    Request,
-    Sampling,
-    TextGenerator,
-    in_batches,
-    key_of,
-)
+from reasoningrec_assets.generation.plan import Plan, Writer, described, make_plan
+from reasoningrec_assets.generation.requests import Answer, Request, Sampling, TextGenerator
+from reasoningrec_assets.lake.files import exclusive
 from reasoningrec_assets.prompts.text import one_line, trim_to_sentence
+
+Row = TypeVar("Row")
+QUIET_SECONDS = 10.0
+"""Progress is said at most this often."""
 
 
 @dataclass(frozen=True)
@@ -37,169 +33,146 @@ class Text:
     status: str
     finish_reason: str
     cache_key: str
+    error: str | None
 
 
 @dataclass(frozen=True)
 class Written:
-    """All texts in the order of their requests, and the figures of the run."""
+    """All texts in the order of their rows, and the figures of the run."""
 
     texts: list[Text]
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, before anything is spent."""
+def write_texts(rows: Sequence[Row], ask: Callable[[Row], Request], writer: Writer) -> Written:
+    """One text per row, in order: from the cache where it is there, and from the engine where it is not.
 
-    keys: list[str]
-    batches: list[list[tuple[str, Request]]]
-    hits: dict[str, Answer]
-
-    @property
-    def missing(self) -> int:
-        """Answers that the cache does not hold."""
-        return sum(len(batch) for batch in self.batches) - len(self.hits)
-
-
-def make_plan(
-    requests: Sequence[Request],
-    identity: ModelIdentity,
-    sampling: Sampling,
-    cache: GenerationCache,
-    *,
-    batch_size: int,
-    log: Progress,
-) -> Plan:
-    """Render keys, form batches over all requests, and look up what is there already."""
-    keys = [key_of(request, identity, sampling) for request in requests]
-    batches = in_batches(zip(keys, requests, strict=True), batch_size)
-    return Plan(keys, batches, cache.lookup(set(keys), log=log))
-
-
-def write_texts(
-    requests: Sequence[Request],
-    *,
-    identity: ModelIdentity,
-    sampling: Sampling,
-    cache_root: Path,
-    open_engine: Callable[[], AbstractContextManager[TextGenerator]],
-    batch_size: int,
-    chunk_size: int,
-    max_failed_share: float = 0.0,
-    log: Progress = print,
-) -> Written:
-    """Answer every request, from the cache where it is there and from the engine where it is not.
-
-    Args:
-        requests: One per row; equal ones are answered once.
-        identity: Which model answers.
-        sampling: How it draws.
-        cache_root: Folder of all generation caches.
-        open_engine: Loads the engine; entered only when something is missing, and only after a device is held.
-        batch_size: Requests decoded together.
-        chunk_size: Requests committed together; a killed run loses less than this.
-        max_failed_share: The run fails when more than this share of the requests got no answer.
-        log: Receives the plan and then progress, at most one line every ten seconds.
-
-    Returns:
-        One text per request, in order.
-
-    Raises:
-        TransientError: Too many requests failed; what was answered is in the cache.
+    `ask` renders a row's request; it is called again when the request is sent, so that prompts need not be held. Equal
+    requests are answered once. Raises DryRun after the plan where only that was asked for, and TransientError when too
+    many requests failed; what was answered is then in the cache.
     """
     started = time.monotonic()
-    cache = GenerationCache(cache_root, identity)
-    plan = make_plan(requests, identity, sampling, cache, batch_size=batch_size, log=log)
-    log(
-        f"{len(requests)} requests, {len(set(plan.keys))} different, {len(plan.hits)} in the cache, {plan.missing} to write with {identity.model}"
-    )
+    cache = GenerationCache(writer.cache_root, writer.identity)
+    plan = make_plan(rows, ask, writer, cache)
+    writer.log(described(plan, writer.model))
+    if writer.dry_run:
+        raise DryRun(plan.estimate)
     answers = dict(plan.hits)
     written: list[Answer] = []
-    if plan.missing:
-        with open_engine() as engine:
-            # whoever held the device before may have written the same answers meanwhile
-            answers |= cache.lookup(set(plan.keys) - set(answers), log=log)
-            written = _execute(plan, answers, engine, sampling, cache, chunk_size=chunk_size, log=log)
+    if plan.estimate["missing"]:
+        wait = "another run writes with the same model; what it writes is not written twice, waiting"
+        # the device comes first, then the lock: the other way round, two runs could wait for each other
+        with writer.open_engine() as engine, exclusive(cache.folder / ".lock", on_wait=lambda: writer.log(wait)):
+            answers |= cache.lookup(set(plan.keys) - set(answers), log=writer.log)[0]
+            written = _execute(plan, lambda place: ask(rows[place]), answers, engine, cache, writer)
     answers |= {answer.key: answer for answer in written}
-    return _published(requests, plan, answers, written, max_failed_share, seconds=time.monotonic() - started)
+    return _published(rows, ask, plan, answers, written, writer, seconds=time.monotonic() - started)
 
 
 def _execute(
     plan: Plan,
-    known: dict[str, Answer],
+    ask: Callable[[int], Request],
+    known: Mapping[str, Answer],
     engine: TextGenerator,
-    sampling: Sampling,
     cache: GenerationCache,
-    *,
-    chunk_size: int,
-    log: Progress,
+    writer: Writer,
 ) -> list[Answer]:
-    """Run the planned batches, leaving out what is known, and commit every `chunk_size` answers."""
-    todo = [[entry for entry in batch if entry[0] not in known] for batch in plan.batches]
-    total = sum(map(len, todo))
+    """Run the planned chunks, leaving out what is known, and commit each of them."""
+    total = len(set(plan.keys)) - len(known)
     written: list[Answer] = []
-    chunk: list[Answer] = []
     started = said = time.monotonic()
-    planned = 0
-    for batch, missing in zip(plan.batches, todo, strict=True):
-        planned += len(batch)
-        if missing:
-            answers = engine.generate(missing, sampling)
-            written += answers
-            chunk += answers
-        # chunk borders are places in the plan, not counts of answers: a resumed run commits the same chunks
-        if chunk and (planned >= chunk_size or len(written) == total):
-            cache.commit(chunk)
-            chunk = []
-        if planned >= chunk_size:
-            planned = 0
+    for chunk in plan.chunks:
+        missing = [(plan.keys[place], ask(place)) for place in chunk if plan.keys[place] not in known]
+        if not missing:
+            continue
+        answers = _tried_twice(missing, engine, writer.sampling)
+        cache.commit(answers)
+        written += answers
         now = time.monotonic()
-        if missing and (now - said >= 10 or len(written) == total):
-            tokens = sum(answer.completion_tokens for answer in written)
-            left = (now - started) / len(written) * (total - len(written))
-            log(
-                f"wrote {len(written)} of {total} ({len(known)} were in the cache), {tokens / (now - started):.0f} tokens/s, {left:.0f} s to go"
-            )
+        if now - said >= QUIET_SECONDS or len(written) == total:
             said = now
+            speed = sum(answer.completion_tokens for answer in written) / (now - started)
+            left = (now - started) / len(written) * (total - len(written))
+            progress = (
+                f"wrote {len(written)} of {total} ({len(known)} were in the cache), {speed:.0f} tokens/s, {left:.0f} s to go"
+            )
+            writer.log(progress)
+            writer.observe(
+                {"written": float(len(written)), "planned": float(total), "tokens_per_second": speed, "seconds_left": left}
+            )
     return written
 
 
+def _tried_twice(chunk: Sequence[tuple[str, Request]], engine: TextGenerator, sampling: Sampling) -> list[Answer]:
+    """Answers to a chunk; those that were cut or empty are asked for once more, with room to finish."""
+    answers = engine.generate(chunk, sampling)
+    again = [place for place, answer in enumerate(answers) if not answer.error and _unfinished(answer)]
+    if not (sampling.retry_tokens and again):
+        return answers
+    longer = engine.generate([chunk[place] for place in again], replace(sampling, max_new_tokens=sampling.retry_tokens))
+    for place, answer in zip(again, longer, strict=True):
+        first = answers[place]
+        better = first if answer.error else answer
+        answers[place] = replace(
+            better,
+            prompt_tokens=first.prompt_tokens + answer.prompt_tokens,
+            completion_tokens=first.completion_tokens + answer.completion_tokens,
+            seconds=first.seconds + answer.seconds,
+            attempts=first.attempts + answer.attempts,
+        )
+    return answers
+
+
+def _unfinished(answer: Answer) -> bool:
+    return answer.finish_reason == "length" or not answer.text.strip()
+
+
 def _published(
-    requests: Sequence[Request],
+    rows: Sequence[Any],
+    ask: Callable[[Any], Request],
     plan: Plan,
-    answers: dict[str, Answer],
-    written: list[Answer],
-    max_failed_share: float,
+    answers: Mapping[str, Answer],
+    written: Sequence[Answer],
+    writer: Writer,
     *,
     seconds: float,
 ) -> Written:
-    texts = [_published_text(request, answers[key]) for request, key in zip(requests, plan.keys, strict=True)]
+    texts = [_published_text(ask(row).row, answers[key]) for row, key in zip(rows, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
-    if texts and statuses["failed"] / len(texts) > max_failed_share:
-        first = next(answers[text.cache_key].error for text in texts if text.status == "failed")
+    if statuses["failed"] > writer.max_failed_share * len(texts):
         raise TransientError(
             "write all texts",
             where=f"{statuses['failed']} of {len(texts)} requests failed",
-            problem=f"more than the allowed share of {max_failed_share:.0%}; the first error is: {first}",
+            problem=f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: "
+            f"{next(text.error for text in texts if text.error)}",
             remedy="Run again: what was answered is in the cache; raise max_failed_share to go on without the rest",
         )
     compute = sum(answer.seconds for answer in written)
     completion = sum(answer.completion_tokens for answer in written)
+    prompt = sum(answer.prompt_tokens for answer in written)
+    calls = sum(answer.error is None for answer in written)
     metrics = {
-        "generation_requests": float(len(requests)),
-        "generation_different_requests": float(len(set(plan.keys))),
-        "generation_cache_hits": float(len(set(plan.keys)) - len(written)),
-        "generation_calls": float(len(written)),
-        "generation_prompt_tokens": float(sum(answer.prompt_tokens for answer in written)),
-        "generation_completion_tokens": float(completion),
-        "generation_tokens_per_second": completion / compute if compute else 0.0,
-        "generation_seconds": seconds,
-        **{f"generation_{status}": float(statuses[status]) for status in ("ok", "trimmed", "empty", "failed")},
+        "requests": float(len(texts)),
+        "different_requests": float(len(answers)),
+        "cache_hits": float(len(answers) - len(written)),
+        "calls": float(calls),
+        "second_tries": float(sum(answer.attempts > 1 for answer in written)),
+        "prompt_tokens": float(prompt),
+        "completion_tokens": float(completion),
+        "tokens_per_second": completion / compute if compute else 0.0,
+        "seconds": seconds,
+        "failed_share": statuses["failed"] / len(texts) if texts else 0.0,
+        **{status: float(statuses[status]) for status in ("ok", "trimmed", "empty", "failed")},
     }
-    return Written(texts, metrics)
+    if writer.prices.prompt or writer.prices.completion:
+        metrics["cost"] = writer.prices.of(prompt, completion)
+    if writer.word_limit is not None:
+        over = sum(len(text.text.split()) > writer.word_limit for text in texts)
+        metrics["over_word_limit_share"] = over / len(texts) if texts else 0.0
+    return Written(texts, {f"generation_{name}": value for name, value in metrics.items()})
 
 
-def _published_text(request: Request, answer: Answer) -> Text:
+def _published_text(row: str, answer: Answer) -> Text:
     text = one_line(answer.text)
     status = "ok" if text else "empty"
     if answer.error is not None:
@@ -207,4 +180,4 @@ def _published_text(request: Request, answer: Answer) -> Text:
     elif answer.finish_reason == "length" and text:
         text = trim_to_sentence(text)
         status = "trimmed" if text else "empty"
-    return Text(request.row, text, status, answer.finish_reason, answer.key)
+    return Text(row, text, status, answer.finish_reason, answer.key, answer.error)

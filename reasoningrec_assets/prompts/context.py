@@ -1,8 +1,4 @@
-"""What prompts may say of items and users, looked up from the tables.
-
-What belongs here: joining a window's ids with items, descriptions and profiles. What doesn't: wording (`render`). A
-variant decides what its prompts see by which tables it passes: without descriptions there is none to look up.
-"""
+"""What prompts may say of items and users, looked up in the tables that a variant passes; the wording is in `render`."""
 
 from __future__ import annotations
 
@@ -28,30 +24,18 @@ class Context:
 
     def window(self, row: Mapping[str, Any]) -> Window:
         """The prompt's view of one row of ``interaction_windows``."""
-        return Window(
-            history=self.history(row["history_item_ids"], row["history_liked"]),
-            target=self.items[row["target_item_id"]],
-            profile=self.profiles.get(row["user_id"], ""),
-        )
+        history = self.history(row["history_item_ids"], row["history_liked"])
+        return Window(history, self.items[row["target_item_id"]], self.profiles.get(row["user_id"], ""))
 
 
 def load_context(items: Path, *, descriptions: Path | None = None, profiles: Path | None = None) -> Context:
-    """Read the tables that a variant's prompts may see.
-
-    Args:
-        items: Parquet file of ``items``.
-        descriptions: Parquet file of ``item_descriptions``, where the variant shows them.
-        profiles: Parquet file of ``user_profiles``, where the variant shows them.
-    """
-    known = {str(row["item_id"]): _item(row) for row in read_rows(items)}
-    if descriptions is not None:
-        for row in read_rows(descriptions, ["item_id", "text"]):
-            known[str(row["item_id"])] = replace(known[str(row["item_id"])], description=str(row["text"]))
-    users = (
-        {} if profiles is None else {str(row["user_id"]): str(row["text"]) for row in read_rows(profiles, ["user_id", "text"])}
-    )
-    return Context(known, users)
+    """Read the Parquet files that a variant's prompts may see: ``items``, ``item_descriptions``, ``user_profiles``."""
+    rows: list[dict[str, Any]] = read_rows(items)
+    known = {row["item_id"]: Item(row["title"], row["brand"], row["price"], tuple(row["genres"]), row["year"]) for row in rows}
+    for item, text in _texts(descriptions, "item_id").items():
+        known[item] = replace(known[item], description=text)
+    return Context(known, _texts(profiles, "user_id"))
 
 
-def _item(row: Mapping[str, Any]) -> Item:
-    return Item(title=row["title"], brand=row["brand"], price=row["price"], genres=tuple(row["genres"]), year=row["year"])
+def _texts(path: Path | None, key: str) -> dict[str, str]:
+    return {} if path is None else {str(row[key]): str(row["text"]) for row in read_rows(path, [key, "text"])}

@@ -1,19 +1,22 @@
-"""From rows to questions: the one renderer, for the teacher, for training and for scoring.
+"""From rows to questions: the one renderer, for the teacher, for training and for scoring. Tokens are made in `chat`.
 
-What belongs here: how an item, a history and a profile are put into words. Everything that comes from data is quoted
-on one line, so a title cannot open a section of its own. What doesn't belong: tokens and chat formats (`chat`).
+Everything that comes from data is quoted on one line, so a title cannot open a section of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reasoningrec_assets.prompts import templates
-from reasoningrec_assets.prompts.text import one_line
+from reasoningrec_assets.prompts.text import one_line, plain_text
 
-MAX_FIELD = 300
-"""Longest title or genre list in characters; some real titles are dumps of whole pages."""
+MAX_FIELD = 300  # longest title or genre list in characters; some real titles are dumps of whole pages
+_HISTORY_LINE = re.compile(r"^- (?:dis)?liked: .*\n?", re.MULTILINE)
+_PREDICTION = re.compile(
+    r"\W*prediction\W+(?P<answer>yes|no)\b(?!\W*(?:or\b|and\b)?\W*(?:yes|no)\b)\W*(?P<rest>.*)", re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,11 @@ class Window:
 
 def item_text(item: Item) -> str:
     """An item on one line: title and year, then genres, brand, price and description, each only where it exists."""
-    parts = [f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")]
-    if item.genres:
-        parts.append(_field(", ".join(item.genres)))
-    if item.brand:
-        parts.append(f"by {_field(item.brand)}")
-    if item.price:
-        parts.append(f"price {_field(item.price)}")
-    text = "; ".join(parts)
-    return f"{text}. {one_line(item.description)}" if item.description else text
+    text = f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")
+    text += f"; {_field(', '.join(item.genres))}" if item.genres else ""
+    text += f"; by {_field(item.brand)}" if item.brand else ""
+    text += f"; price {_field(item.price)}" if item.price else ""
+    return text + (f". {one_line(item.description)}" if item.description else "")
 
 
 def history_lines(history: Sequence[tuple[Item, bool]]) -> str:
@@ -67,14 +66,18 @@ def profile_prompt(history: Sequence[tuple[Item, bool]], *, kind: str, words: in
 
 def reasoning_prompt(window: Window, *, liked: bool, kind: str, words: int) -> str:
     """The question that asks the teacher why a known label came about (paper section 3, label-conditioned)."""
-    return templates.REASONING.fill(
-        kind=kind,
-        words=words,
-        profile=_profile_section(window.profile),
-        history=history_lines(window.history),
-        target=item_text(window.target),
-        verdict="liked" if liked else "disliked",
-    )
+    return templates.REASONING.fill(words=words, verdict="liked" if liked else "disliked", **_shown(window, kind))
+
+
+def blind_prompt(window: Window, *, kind: str, words: int) -> str:
+    """The question that has the teacher predict the label itself before it gives its reasons."""
+    return templates.REASONING_BLIND.fill(words=words, **_shown(window, kind))
+
+
+def parse_answer(text: str) -> tuple[bool | None, str]:
+    """The label that an answer predicts, None where it says neither or both, and the reasoning after it."""
+    match = _PREDICTION.match(text)
+    return (None, text) if match is None else (match["answer"].lower() == templates.ANSWERS[True].lower(), match["rest"].strip())
 
 
 def student_record(window: Window, *, liked: bool, reasoning: str, kind: str) -> dict[str, str]:
@@ -85,12 +88,7 @@ def student_record(window: Window, *, liked: bool, reasoning: str, kind: str) ->
     """
     return {
         "instruction": templates.STUDENT_INSTRUCTION.fill(kind=kind),
-        "input": templates.STUDENT_INPUT.fill(
-            kind=kind,
-            profile=_profile_section(window.profile),
-            history=history_lines(window.history),
-            target=item_text(window.target),
-        ),
+        "input": templates.STUDENT_INPUT.fill(**_shown(window, kind)),
         "output": student_answer(liked=liked, reasoning=reasoning),
     }
 
@@ -106,22 +104,22 @@ def student_message(record: Mapping[str, str]) -> str:
 
 
 def drop_oldest(text: str) -> str | None:
-    """The same input without its oldest history line; None where only one is left.
-
-    Used where a row is longer than the model's context: the question and the target always survive.
-    """
-    lines = text.split("\n")
-    tagged = [number for number, line in enumerate(lines) if line.startswith(("- liked: ", "- disliked: "))]
-    if len(tagged) < 2:
-        return None
-    del lines[tagged[0]]
-    return "\n".join(lines)
+    """A student row's input without its oldest history line, for rows that are too long; None where only one is left."""
+    return _HISTORY_LINE.sub("", text, count=1) if len(_HISTORY_LINE.findall(text)) > 1 else None
 
 
-def _profile_section(profile: str) -> str:
-    return f"User profile: {one_line(profile)}\n\n" if profile else ""
+def _shown(window: Window, kind: str) -> dict[str, str]:
+    """What every question about a window shows of it."""
+    profile = f"User profile: {one_line(window.profile)}\n\n" if window.profile else ""
+    return {"kind": kind, "profile": profile, "history": history_lines(window.history), "target": item_text(window.target)}
+
+
+def fields_cut(item: Item) -> int:
+    """How many of an item's fields are too long to be shown whole."""
+    fields = (item.title, ", ".join(item.genres), item.brand or "", item.price or "")
+    return sum(len(plain_text(field)) > MAX_FIELD for field in fields)
 
 
 def _field(value: str) -> str:
-    text = one_line(value)
+    text = plain_text(value)
     return text if len(text) <= MAX_FIELD else text[: MAX_FIELD - 1] + "…"

@@ -1,8 +1,4 @@
-"""The wording of every question, as data.
-
-What belongs here: template texts and their hashes. What doesn't: how rows become the values that fill them (`render`)
-and how a model's chat format wraps them (`chat`). A template's hash is part of every cache key that it leads to.
-"""
+"""The wording of every question, as data. A template's hash is part of every fingerprint of what it leads to."""
 
 from __future__ import annotations
 
@@ -45,19 +41,20 @@ REASONING = Template(
     "It is known that the user {verdict} it. First sum up the user's taste, then explain why the user {verdict} this {kind}. "
     "Write at most {words} words for each of the two, in plain sentences, without a list.",
 )
+REASONING_BLIND = Template(
+    "reasoning_blind",
+    "{profile}These are {kind}s that the user has rated, oldest first.\n{history}\n\nThe next {kind} is:\n{target}\n\n"
+    'Decide whether the user will like it. Begin with "Prediction: Yes" or "Prediction: No". Then sum up the user\'s taste and '
+    "explain the prediction, in at most {words} words for each of the two, in plain sentences, without a list.",
+)
 
 STUDENT_INSTRUCTION = Template(
     "student_instruction",
     'Decide from the user\'s ratings whether the user will like the target {kind}. Answer with "Prediction: Yes" or '
     '"Prediction: No" on the first line, and give the reason on the second line.',
 )
-
 STUDENT_INPUT = Template("student_input", "{profile}" + "Rated {kind}s, oldest first:\n{history}\n\nTarget {kind}:\n{target}")
-
 STUDENT_OUTPUT = Template("student_output", "Prediction: {answer}\n{reasoning}")
 
-ANSWERS = {True: "Yes", False: "No"}
-"""The label words of the student's answer, by label."""
-
-STUDENT = (STUDENT_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT)
-"""What the student's rows are made of."""
+ANSWERS = {True: "Yes", False: "No"}  # the label words of the student's answer, by label
+STUDENT = (STUDENT_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT)  # what the student's rows are made of

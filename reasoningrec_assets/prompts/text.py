@@ -1,35 +1,34 @@
-"""Small repairs of text: what a model or a raw file may hold and a prompt or table must not.
-
-What belongs here: functions from text to text. What doesn't: anything that depends on a model.
-"""
+"""Small repairs of text: what a model or a raw file may hold and a prompt or table must not. Nothing depends on a model."""
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
+_TAG = re.compile(r"</?[a-zA-Z!][^<>]{0,200}>")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
-
-
-# "<|im_end|>", "</s>", "[/INST]", "<<SYS>>": written in a title or a review they would end the user's turn
-_CONTROL_TOKEN = re.compile(r"<(?=\||/?s>|<?/?SYS)|\[(?=/?INST\])")
+# "<|im_end|>", "<end_of_turn>", "</s>", "[/INST]", "<<SYS>>": written in a title or a review they would end the user's turn
+_CONTROL_TOKEN = re.compile(r"<(?=\||[^<>\s]{1,60}>|<?/?SYS)|\[(?=/?INST\])")
 
 
 def one_line(text: str) -> str:
-    """The text as data on one line: no control characters, runs of white space made one blank, control tokens broken.
-
-    The tokens that chat formats are written in get a blank after their first character, so that they stay text.
-    """
+    """The text on one line: no control characters, one blank per run of white space, and chat formats' own tokens broken up."""
     text = _CONTROL_TOKEN.sub(lambda match: f"{match.group()} ", text)
-    kept = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
-    return " ".join(kept.split())
+    if not text.isprintable():  # nearly all text is, and looking at each character costs a hundred times as much
+        text = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
+    return " ".join(text.split())
+
+
+def plain_text(text: str) -> str:
+    """Text that was written for a web page, as a person reads it there: without tags, and with its entities resolved."""
+    return one_line(_TAG.sub(" ", html.unescape(text)))
 
 
 def trim_to_sentence(text: str) -> str:
-    """The text up to its last full sentence; where no sentence ends, up to its last full clause, closed with a full stop.
+    """The text up to its last full sentence, else its last full clause, closed with a full stop; empty where none ends.
 
-    An answer cut at the token limit ends in half a sentence, and a student that trains on those learns to stop in the
-    middle. Empty where not even a clause ends.
+    A student that trains on answers cut in half a sentence, at the token limit, learns to stop in the middle.
     """
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     if ends:

@@ -1,17 +1,14 @@
-"""What the page shows, read from the lake's Parquet files into plain values.
+"""What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in `plots`."""
 
-What belongs here: the values, and the queries that fill them. What doesn't: sentences, drawings or HTML, see `page`,
-or walking over receipts, see `provenance`.
-"""
-
-from __future__ import annotations
-
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets.lake.receipts import Receipt
+from reasoningrec_assets.lake.steps import MANIFEST, Lake
 from reasoningrec_assets.sql import query
 
 # Methods that need no language model, and are marked so.
@@ -20,6 +17,8 @@ FLOORS = ("like_rate", "logistic_regression")
 # Raw titles of up to 423,494 characters exist; a page has to survive them.
 _TITLE_CHARACTERS = 120
 _TEXT_CHARACTERS = 4_000
+
+_example = itemgetter("user_id", "target_item_id")
 
 
 @dataclass(frozen=True)
@@ -46,29 +45,21 @@ class Method:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page.
-
-    Attributes:
-        methods: Sorted by AUC, best first, those without one last.
-        dropped: Reason and number of what was left out.
-        cases: Test rows in full: ``user_id``, ``history`` and ``target`` (items as ``title`` and ``liked``), ``scores``
-            (``method``, ``floor``, ``score``, ``probability``), ``explanations`` (method, text) and ``reference``, the
-            teacher's reasoning or None.
-        training: The student's epochs: ``epoch``, ``train_loss`` and ``valid_auc``, None where it was not measured.
-        receipts: The steps that the report was made from.
-    """
+    """Everything on the page."""
 
     dataset: str
     title: str
     facts: tuple[tuple[str, str], ...]
-    methods: tuple[Method, ...]
+    methods: tuple[Method, ...]  # by AUC, best first, those without one last
     test_rows: int
     liked_share: float | None
     rows_in: int
-    dropped: tuple[tuple[str, int], ...]
+    dropped: tuple[tuple[str, int], ...]  # why rows were left out, and how many
+    # test rows: user_id, history and target (title and liked of an item), scores (method, floor, score, probability),
+    # explanations (method, text) and reference, the teacher's text or None
     cases: Sequence[Mapping[str, Any]] = ()
-    training: Sequence[Mapping[str, Any]] = ()
-    receipts: Sequence[Receipt] = ()
+    training: Sequence[Mapping[str, Any]] = ()  # the student's epochs, as `training_curve` reads them
+    receipts: Sequence[Receipt] = ()  # the steps that the report was made from
 
 
 _CASES_SQL = """
@@ -76,19 +67,15 @@ WITH explained AS (
     SELECT DISTINCT user_id, target_item_id FROM read_parquet($predictions) WHERE split = 'test' AND trim(explanation) <> ''
 )
 SELECT user_id, target_item_id, label, history_item_ids, history_liked
-FROM read_parquet($windows) AS windows LEFT JOIN explained USING (user_id, target_item_id)
-WHERE split = 'test'
+FROM read_parquet($windows) AS windows LEFT JOIN explained USING (user_id, target_item_id) WHERE split = 'test'
 -- Rows with an explanation first; the hash is a sample that is the same in every report of the same users.
-ORDER BY explained.user_id IS NULL, md5(user_id || '/' || target_item_id) LIMIT $users
-"""
+ORDER BY explained.user_id IS NULL, md5(user_id || '/' || target_item_id) LIMIT $users"""
 _SCORES_SQL = """
 SELECT user_id, target_item_id, method, score, probability, explanation FROM read_parquet($predictions)
-WHERE split = 'test' AND list_contains($ids, user_id)
-"""
+WHERE split = 'test' AND list_contains($ids, user_id)"""
 _REFERENCES_SQL = """
 SELECT user_id, target_item_id, text FROM read_parquet($references)
-WHERE split = 'test' AND trim(text) <> '' AND list_contains($ids, user_id)
-"""
+WHERE split = 'test' AND trim(text) <> '' AND list_contains($ids, user_id)"""
 _TITLES_SQL = "SELECT item_id, title, year FROM read_parquet($items) WHERE list_contains($ids, item_id)"
 
 
@@ -106,21 +93,7 @@ def gather(
     receipts: Sequence[Receipt] = (),
     users: int = 12,
 ) -> Report:
-    """Read what the page shows.
-
-    Args:
-        dataset: The dataset partition.
-        title: The dataset's name for people.
-        metrics: Parquet file of `evaluation_metrics`.
-        predictions: Parquet file of `predictions` for each method.
-        windows: Parquet file of `interaction_windows`.
-        items: Parquet file of `items`.
-        references: Parquet file of `reasoning_labels`, where there is one.
-        facts: Further facts of the dataset by name, shown in this order.
-        training: The student's training curve, as in `Report`.
-        receipts: The steps that the report was made from.
-        users: Test rows in the sample, those with an explanation first.
-    """
+    """Read what the page shows from tables of the lake; ``references`` is `reasoning_labels`, ``users`` the number of cases."""
     by_method: dict[str, dict[str, dict[str, Any]]] = {}
     for row in query("SELECT method, metric, value, low, high, n FROM read_parquet($metrics)", metrics=metrics).to_pylist():
         by_method.setdefault(row["method"], {})[row["metric"]] = row
@@ -169,11 +142,10 @@ def _cases(
     files = list(predictions.values())
     picked = query(_CASES_SQL, predictions=files, windows=windows, users=users).to_pylist()
     ids = [row["user_id"] for row in picked]
-    answers: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in query(_SCORES_SQL, predictions=files, ids=ids).to_pylist():
-        answers.setdefault((row["user_id"], row["target_item_id"]), []).append(row | {"floor": row["method"] in FLOORS})
+    answers = query(_SCORES_SQL, predictions=files, ids=ids).to_pylist()
+    answers.sort(key=lambda answer: [*predictions].index(answer["method"]))
     reasons = query(_REFERENCES_SQL, references=references, ids=ids).to_pylist() if references else []
-    texts = {(row["user_id"], row["target_item_id"]): _cut(row["text"], _TEXT_CHARACTERS) for row in reasons}
+    texts = {_example(row): _cut(row["text"], _TEXT_CHARACTERS) for row in reasons}
     item_ids = {item for row in picked for item in (row["target_item_id"], *row["history_item_ids"])}
     titles: dict[str, str] = {
         row["item_id"]: _cut(row["title"], _TITLE_CHARACTERS) + (f" ({row['year']})" if row["year"] else "")
@@ -183,23 +155,37 @@ def _cases(
     def shown(item: str, liked: bool) -> dict[str, Any]:
         return {"title": titles.get(item, item), "liked": liked}
 
-    order = list(predictions)
-    cases: list[dict[str, Any]] = []
-    for row in picked:
-        key = (row["user_id"], row["target_item_id"])
-        scores = sorted(answers.get(key, []), key=lambda answer: order.index(answer["method"]))
-        cases.append(
-            {
-                "user_id": row["user_id"],
-                "history": [shown(*pair) for pair in zip(row["history_item_ids"], row["history_liked"], strict=True)],
-                "target": shown(row["target_item_id"], row["label"]),
-                "scores": scores,
-                "explanations": [
-                    (answer["method"], _cut(answer["explanation"], _TEXT_CHARACTERS))
-                    for answer in scores
-                    if answer["explanation"] is not None
-                ],
-                "reference": texts.get(key),
-            }
-        )
-    return cases
+    def case(row: dict[str, Any]) -> dict[str, Any]:
+        scores = [answer | {"floor": answer["method"] in FLOORS} for answer in answers if _example(answer) == _example(row)]
+        written = [(answer["method"], answer["explanation"]) for answer in scores if answer["explanation"] is not None]
+        return {
+            "user_id": row["user_id"],
+            "history": [shown(*pair) for pair in zip(row["history_item_ids"], row["history_liked"], strict=True)],
+            "target": shown(row["target_item_id"], row["label"]),
+            "scores": scores,
+            "explanations": [(method, _cut(text, _TEXT_CHARACTERS)) for method, text in written],
+            "reference": texts.get(_example(row)),
+        }
+
+    return [case(row) for row in picked]
+
+
+def upstream_receipts(lake: Lake, receipts: Mapping[str, Receipt]) -> list[Receipt]:
+    """Every receipt that the given ones were made from, themselves included, each once, sources first."""
+    found: dict[str, Receipt] = {}
+
+    def visit(receipt: Receipt) -> None:
+        name = f"{receipt.asset}/{receipt.sequence}"
+        if name not in found:
+            for edge in receipt.upstream:
+                visit(lake.receipts.at(edge.asset, edge.partition, edge.sequence))
+            found[name] = receipt
+
+    for receipt in receipts.values():
+        visit(receipt)
+    return list(found.values())
+
+
+def training_curve(adapter: Path) -> list[dict[str, Any]]:
+    """The epochs of an adapter's manifest: ``epoch``, ``train_loss`` and ``valid_auc``, None where it was not measured."""
+    return json.loads((adapter / MANIFEST).read_text(encoding="utf-8"))["epochs"]

@@ -1,12 +1,6 @@
-"""The report as one HTML file that needs nothing but itself.
+"""The report as one HTML file that needs nothing but itself: the sentences that say what the figures allow, and rendering."""
 
-What belongs here: the sentences that say what the figures allow, and rendering. What doesn't: reading files (`gather`)
-or placing marks (`plots`). Titles and texts come from strangers and from language models, so the template escapes all
-of them, and the page's own policy forbids scripts and requests.
-"""
-
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 
 from reasoningrec_assets.lake.files import sha256_file
@@ -30,7 +24,7 @@ def _figure(method: Method) -> str:
 def _against_the_floor(model: Method, floor: Method) -> str:
     higher, lower = (model, floor) if (model.auc or 0.0) > (floor.auc or 0.0) else (floor, model)
     separate = higher.low is not None and lower.high is not None and higher.low > lower.high
-    verb = "is above" if higher is model else "does not reach"
+    verb = "is above" if higher is model else "equals" if model.auc == floor.auc else "does not reach"
     spread = "and the intervals do not overlap" if separate else "though the intervals overlap"
     return f"{model.name}, with an AUC of {_figure(model)}, {verb} the best floor, {floor.name}, with {_figure(floor)}, {spread}."
 
@@ -41,47 +35,27 @@ def _sample_problems(report: Report) -> list[str]:
         problems.append(f"there are {report.test_rows:,} test rows, fewer than {SMALLEST_SAMPLE}")
     halves = {m.name: (m.high - m.low) / 2 for m in report.methods if m.low is not None and m.high is not None}
     wide = ", ".join(f"{name} to ±{half:.2f}" for name, half in halves.items() if half > WIDEST_HALF_INTERVAL)
-    if wide:
-        problems.append(f"an AUC is known only roughly ({wide})")
-    return problems
+    return [*problems, f"an AUC is known only roughly ({wide})"] if wide else problems
 
 
 def verdicts(report: Report) -> list[tuple[str, str]]:
-    """What the figures allow one to say: ``result`` or ``warning`` and a sentence, the most important first.
-
-    A warning limits what may be concluded. A sample is too small to judge by below 500 test rows, or where half an
-    interval of an AUC is wider than 0.05.
-    """
-    found: list[tuple[str, str]] = []
+    """What the figures allow one to say: ``result`` or ``warning``, which limits what may be concluded, and a sentence."""
     model, floor = _best(report, floor=False), _best(report, floor=True)
-    if model and floor:
-        found.append(("result", _against_the_floor(model, floor)))
-    problems = _sample_problems(report)
-    if problems:
-        found.append(("warning", f"This sample is too small to judge by: {', and '.join(problems)}."))
+    results = [_against_the_floor(model, floor)] if model and floor else []
+    warnings: list[str] = []
+    if problems := _sample_problems(report):
+        warnings.append(f"This sample is too small to judge by: {', and '.join(problems)}.")
     if report.liked_share in {0.0, 1.0} and report.test_rows:
         kind = "liked" if report.liked_share else "disliked"
-        found.append(("warning", f"Every test row is {kind}: with one class only, there is no AUC."))
+        warnings.append(f"Every test row is {kind}: with one class only, there is no AUC.")
     for method in report.methods:
         if method.missing_rows:
             covered = f"{method.name} scored {method.rows:,} of {report.test_rows:,} test rows"
-            found.append(("warning", f"{covered}; its figures are computed on those, so they do not compare with the others'."))
+            warnings.append(f"{covered}; its figures are computed on those, so they do not compare with the others'.")
         if method.extra_rows:
             extra = f"{method.name} also scored {method.extra_rows:,} rows outside the test population"
-            found.append(("warning", f"{extra}; they are left out."))
-    return found
-
-
-def _fixed(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
+            warnings.append(f"{extra}; they are left out.")
+    return [*(("result", text) for text in results), *(("warning", text) for text in warnings)]
 
 
 def _duration(seconds: float) -> str:
@@ -91,32 +65,32 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+_FILTERS: dict[str, Callable[..., str]] = {
+    "fixed": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
+    "percent": lambda value: "–" if value is None else f"{100 * value:.1f} %",
+    "whole": lambda value: "–" if value is None else f"{value:,.0f}",
+    "duration": _duration,
+}
+
+
 def looks() -> dict[str, str]:
     """SHA-256 of the template and of the style, so that a page is made again when either changes."""
-    folder = Path(__file__).parent
-    return {name: sha256_file(folder / name) for name in ("page.html", "page.css")}
+    return {name: sha256_file(Path(__file__).parent / name) for name in ("page.html", "page.css")}
 
 
 def render(report: Report) -> str:
-    """The whole page as HTML text, with its style and drawings inline, no script and no request.
-
-    Args:
-        report: What `gather.gather` read. Nothing in it is trusted: every string is escaped.
-    """
+    """The whole page, with its style and drawings inline; strangers and models wrote its texts, and all of them are escaped."""
     import jinja2
 
+    folder = Path(__file__).parent
+    loader = jinja2.FileSystemLoader(folder)
     environment = jinja2.Environment(
-        # Everything is escaped, whatever a template is called.
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(fixed=_fixed, percent=_percent, whole=_whole, duration=_duration)
+    environment.filters |= _FILTERS
     return environment.get_template("page.html").render(
         report=report,
-        css=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        css=(folder / "page.css").read_text(encoding="utf-8"),
         verdicts=verdicts(report),
         intervals=interval_plot(report.methods),
         curves=curve_plots(report.training),

@@ -1,15 +1,8 @@
-"""Where the marks of a plot go; the template draws them as inline SVG.
-
-What belongs here: coordinates, as percentages of the plot's width or pixels of its height. What doesn't: numbers that
-the page doesn't also print. Widths are percentages so that the text keeps its size on a phone, where a scaled drawing would not.
-"""
-
-from __future__ import annotations
+"""Where the marks of a plot go: pixels down, and percent across, so that text keeps its size on a phone's narrow page."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from reasoningrec_assets.report.gather import Method
 
@@ -19,8 +12,7 @@ CURVE_HEIGHT = 150
 _MARGIN = 4.0
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """A method's interval: centre and ends in percent, top of its row in pixels."""
 
     method: Method
@@ -30,8 +22,7 @@ class Bar:
     high: float
 
 
-@dataclass(frozen=True)
-class IntervalPlot:
+class IntervalPlot(NamedTuple):
     """All methods that have an AUC on one axis; ticks and chance in percent, ticks with their labels."""
 
     bars: tuple[Bar, ...]
@@ -40,8 +31,7 @@ class IntervalPlot:
     height: int
 
 
-@dataclass(frozen=True)
-class CurvePlot:
+class CurvePlot(NamedTuple):
     """One series over epochs: points as (percent, pixels, label), lines between neighbours."""
 
     name: str
@@ -49,11 +39,12 @@ class CurvePlot:
     best: str
 
 
-def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
-    """Lay the AUC intervals out in the order given; None where no method has an AUC.
+def _across(part: float, whole: float) -> float:
+    return round(_MARGIN + (100 - 2 * _MARGIN) * part / whole, 2)
 
-    The axis holds every interval and 0.5, in whole tenths.
-    """
+
+def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
+    """Lay the AUC intervals out in the order given, on an axis that holds them and 0.5, in whole tenths; None without AUC."""
     drawn = [(method, method.auc) for method in methods if method.auc is not None]
     if not drawn:
         return None
@@ -64,7 +55,7 @@ def interval_plot(methods: Sequence[Method]) -> IntervalPlot | None:
     last = max(math.ceil(max(0.5, *highs) * 10 - 1e-9), first + 1)
 
     def place(value: float) -> float:
-        return round(_MARGIN + (100 - 2 * _MARGIN) * (value * 10 - first) / (last - first), 2)
+        return _across(value * 10 - first, last - first)
 
     return IntervalPlot(
         bars=tuple(
@@ -86,14 +77,9 @@ def curve_plots(training: Sequence[Mapping[str, Any]]) -> list[CurvePlot]:
             continue
         epochs, values = zip(*known, strict=True)
         width, height = (max(epochs) - min(epochs)) or 1.0, (max(values) - min(values)) or 1.0
-        points = tuple(
-            (
-                round(_MARGIN + (100 - 2 * _MARGIN) * (epoch - min(epochs)) / width, 2),
-                round(12 + (CURVE_HEIGHT - 24) * (1 - (value - min(values)) / height), 1),
-                f"epoch {epoch:.4g}: {value:.4g}",
-            )
-            for epoch, value in known
-        )
+        across = [_across(epoch - min(epochs), width) for epoch in epochs]
+        down = [round(12 + (CURVE_HEIGHT - 24) * (1 - (value - min(values)) / height), 1) for value in values]
+        labels = [f"epoch {epoch:.4g}: {value:.4g}" for epoch, value in known]
         epoch, value = best(known, key=lambda point: point[1])
-        plots.append(CurvePlot(name, points, f"best {value:.4g} at epoch {epoch:.4g}"))
+        plots.append(CurvePlot(name, tuple(zip(across, down, labels, strict=True)), f"best {value:.4g} at epoch {epoch:.4g}"))
     return plots

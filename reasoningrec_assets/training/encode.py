@@ -1,8 +1,4 @@
-"""Student rows as token ids, and batches of them.
-
-What belongs here: tokenising rows with the shared chat format, fitting them into the context, grouping and padding.
-What doesn't: models.
-"""
+"""Student rows as token ids in the shared chat format, fitted into the context, and batches of them. No models here."""
 
 from __future__ import annotations
 
@@ -20,33 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """One student row in tokens.
+    """One student row in tokens."""
 
-    Attributes:
-        row: User and target, for messages about the row.
-        prompt: Token ids up to where the assistant starts to write.
-        answer: Token ids of the whole answer, end of turn included.
-        dropped: History lines left out to fit the context.
-    """
-
-    row: str
+    row: str  # user and target, for messages about the row
     message: str
-    prompt: list[int]
-    answer: list[int]
+    prompt: list[int]  # up to where the assistant starts to write
+    answer: list[int]  # the whole answer, end of turn included
     label: bool
-    dropped: int
+    dropped: int  # history lines left out to fit the context
 
 
 def encode_rows(rows: Iterable[Mapping[str, object]], chat: Chat, *, max_tokens: int) -> list[EncodedRow]:
-    """Tokenise student rows; a row that is too long loses its oldest history lines, never its question or target.
+    """Tokenise rows of ``sft_splits``, each with at most `max_tokens` of prompt and answer together.
 
-    Args:
-        rows: Rows of ``sft_splits``.
-        chat: The model's chat format.
-        max_tokens: Most tokens of prompt and answer together.
-
-    Raises:
-        PermanentError: A row does not fit with a single history line.
+    A row that is longer loses its oldest history lines, never its question or target; one that does not fit with a
+    single history line raises PermanentError.
     """
     return [_encode(row, chat, max_tokens) for row in rows]
 
@@ -58,16 +42,14 @@ def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRo
     while True:
         message = student_message(record)
         prompt, answer = chat.prompt(message), chat.answer(message, str(row["output"]))
-        if len(prompt) + len(answer) <= max_tokens:
+        length = len(prompt) + len(answer)
+        if length <= max_tokens:
             return EncodedRow(name, message, prompt, answer, bool(row["label"]), dropped)
         shorter = drop_oldest(record["input"])
         if shorter is None:
-            raise PermanentError(
-                "fit a row into the context",
-                where=name,
-                problem=f"it has {len(prompt) + len(answer)} tokens with one history line, the limit is {max_tokens}",
-                remedy="Raise training.max_tokens in the profile, up to what the model can take",
-            )
+            problem = f"it has {length} tokens with one history line, the limit is {max_tokens}"
+            remedy = "Raise training.max_tokens in the profile, up to what the model can take"
+            raise PermanentError("fit a row into the context", where=name, problem=problem, remedy=remedy)
         record["input"], dropped = shorter, dropped + 1
 
 

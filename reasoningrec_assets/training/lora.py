@@ -1,11 +1,6 @@
-r"""LoRA fine-tuning as one recipe, top to bottom: set up, train an epoch, validate, keep the best, save.
+"""LoRA fine-tuning as one recipe, top to bottom: set up, train an epoch, validate, keep the best, save.
 
-What belongs here: the loop. The loss is the cross-entropy of the answer's tokens alone::
-
-    tokens   [ prompt ........ ][ Prediction : Yes \n reasoning <end> ]
-    in loss    no                 yes
-
-Rows are padded to the longest of their micro-batch, and the output matrix is applied only where the loss needs it.
+The loss is the cross-entropy of the answer's tokens alone; the output matrix is applied only where the loss needs it.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import canonical_json
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
-from reasoningrec_assets.prompts.chat import Chat, LabelTokens
+from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
 from reasoningrec_assets.training.encode import EncodedRow, batches_by_tokens, padded
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -59,33 +54,24 @@ def train_adapter(
     folder: Path,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Fine-tune a LoRA adapter (paper section 4) and save the epoch with the best validation AUC.
+    """Fine-tune a LoRA adapter (paper section 4) and save the epoch with the best validation AUC as safetensors.
 
-    Args:
-        train: Rows to learn from.
-        valid: Rows that early stopping is decided on, at natural prevalence.
-        base: Folder of the base model.
-        chat: Its chat format, with which the rows were encoded.
-        settings: Hyper-parameters.
-        tokens_per_batch: Padded tokens in one forward pass of validation.
-        device: A leased device.
-        folder: Where the adapter is saved, as safetensors.
-        log: Receives the progress.
-
-    Raises:
-        PermanentError: The loss is not a number; the message names the rows.
+    `valid` decides on early stopping, at natural prevalence, in forward passes of `tokens_per_batch` padded tokens. A
+    loss that is not a number raises PermanentError, which names the rows.
     """
+    import peft
     import torch
 
     torch.manual_seed(settings.seed)
-    model = _with_new_adapter(base, settings, device)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate)
-    steps_per_epoch = -(-len(train) // settings.batch_size)
-    schedule = _linear_schedule(
-        optimizer, warmup=max(1, len(train) // (2 * settings.batch_size)), total=steps_per_epoch * settings.epochs
-    )
-    labels = chat.label_tokens()
+    named_alike = settings.model_dump(include={"lora_alpha", "lora_dropout", "target_modules"})
+    config = peft.LoraConfig(r=settings.lora_rank, **named_alike, bias="none", task_type="CAUSAL_LM")
+    # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
+    model: Any = peft.get_peft_model(store.load_causal_model(base, compute.precision(device), device.torch_name), config)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=settings.learning_rate)
+    steps = -(-len(train) // settings.batch_size)
+    warmup = max(1, len(train) // (2 * settings.batch_size))
+    schedule = _linear_schedule(optimizer, warmup=warmup, total=steps * settings.epochs)
+    chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
     order = torch.Generator().manual_seed(settings.seed)
     epochs: list[Epoch] = []
     best: dict[str, Any] = {}
@@ -95,42 +81,28 @@ def train_adapter(
         model.train()
         losses: list[float] = []
         permutation = torch.randperm(len(train), generator=order).tolist()
-        for step in range(steps_per_epoch):
+        for step in range(steps):
             rows = [train[index] for index in permutation[step * settings.batch_size : (step + 1) * settings.batch_size]]
-            losses.append(_optimizer_step(model, rows, parameters, optimizer, chat, settings, device))
+            losses.append(_step(model, rows, optimizer, chat, settings, device.torch_name))
             schedule.step()
             real_tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
-            log(
-                f"epoch {number}/{settings.epochs}, step {step + 1}/{steps_per_epoch}: loss {losses[-1]:.3f}, {real_tokens / (time.monotonic() - started):.0f} tokens/s"
-            )
-        valid_auc = _validate(model, valid, labels, chat, tokens_per_batch, device, log)
+            speed = real_tokens / (time.monotonic() - started)
+            log(f"epoch {number}/{settings.epochs}, step {step + 1}/{steps}: loss {losses[-1]:.3f}, {speed:.0f} tokens/s")
+        model.eval()
+        scores = label_log_odds(model, valid, chat, tokens_per_batch=tokens_per_batch, device=device.torch_name, log=log)
+        valid_auc = auc([row.label for row in valid], scores)
         epochs.append(Epoch(number, sum(losses) / len(losses), valid_auc, time.monotonic() - clock))
-        log(
-            f"epoch {number}: mean loss {epochs[-1].train_loss:.3f}, validation AUC {'not defined, one class only' if valid_auc is None else f'{valid_auc:.3f}'}"
-        )
-        if _is_best(epochs):
-            best_epoch, best = number, _adapter_state(model)
+        shown = "not defined, one class only" if valid_auc is None else f"{valid_auc:.3f}"
+        log(f"epoch {number}: mean loss {epochs[-1].train_loss:.3f}, validation AUC {shown}")
+        # without an AUC the latest epoch counts as best
+        if valid_auc is None or all(epoch.valid_auc is None or valid_auc > epoch.valid_auc for epoch in epochs[:-1]):
+            weights = peft.get_peft_model_state_dict(model)
+            best_epoch, best = number, {name: weights[name].detach().cpu().contiguous().clone() for name in sorted(weights)}
         elif number - best_epoch >= settings.patience:
             log(f"no better validation AUC for {settings.patience} epochs: stopping")
             break
     _save(model, best, folder, settings.base_model)
     return Trained(epochs, best_epoch, _metrics(epochs, best_epoch, len(train), real_tokens, time.monotonic() - started))
-
-
-def _with_new_adapter(base: Path, settings: TrainingSettings, device: compute.Device) -> Any:
-    import peft
-
-    model = store.load_causal_model(base, compute.precision(device), device.torch_name)
-    config = peft.LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.target_modules,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
-    return peft.get_peft_model(model, config)
 
 
 def _linear_schedule(optimizer: Any, *, warmup: int, total: int) -> Any:
@@ -142,15 +114,7 @@ def _linear_schedule(optimizer: Any, *, warmup: int, total: int) -> Any:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _optimizer_step(
-    model: Any,
-    rows: Sequence[EncodedRow],
-    parameters: list[Any],
-    optimizer: Any,
-    chat: Chat,
-    settings: TrainingSettings,
-    device: compute.Device,
-) -> float:
+def _step(model: Any, rows: Sequence[EncodedRow], optimizer: Any, chat: Chat, settings: TrainingSettings, device: str) -> float:
     """One optimizer step over `rows`, in micro-batches; returns the mean loss per answer token."""
     import torch
 
@@ -159,17 +123,14 @@ def _optimizer_step(
     optimizer.zero_grad(set_to_none=True)
     for batch in batches_by_tokens([len(row.prompt) + len(row.answer) for row in rows], settings.tokens_per_micro_batch):
         # dividing by the step's tokens, not the micro-batch's, makes the gradient independent of how the step is cut
-        loss = _answer_loss(model, [rows[index] for index in batch], chat, device.torch_name) / tokens
+        loss = _answer_loss(model, [rows[index] for index in batch], chat, device) / tokens
         loss.backward()
         total += float(loss.detach())
     if not torch.isfinite(torch.tensor(total)):
-        raise PermanentError(
-            "train the student",
-            where="; ".join(row.row for row in rows),
-            problem=f"the loss of this step is {total}",
-            remedy="Lower training.learning_rate, or look at these rows in sft_splits",
-        )
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        names, problem = "; ".join(row.row for row in rows), f"the loss of this step is {total}"
+        remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
+        raise PermanentError("train the student", where=names, problem=problem, remedy=remedy)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # the frozen ones have no gradient
     optimizer.step()
     return total
 
@@ -180,64 +141,22 @@ def _answer_loss(model: Any, rows: Sequence[EncodedRow], chat: Chat, device: str
 
     ids, mask = padded([[*row.prompt, *row.answer] for row in rows], chat.tokenizer.pad_token_id, device)
     hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    places = [
-        (number, place)
-        for number, row in enumerate(rows)
-        for place in range(len(row.prompt) - 1, len(row.prompt) + len(row.answer) - 1)
-    ]
+    # each answer token is predicted at the place before it
+    places = [(number, len(row.prompt) - 1 + step) for number, row in enumerate(rows) for step in range(len(row.answer))]
     row_index, column = torch.tensor(places, device=device).T
     logits = model.get_output_embeddings()(hidden[row_index, column]).float()
     return torch.nn.functional.cross_entropy(logits, ids[row_index, column + 1], reduction="sum")
 
 
-def _validate(
-    model: Any,
-    rows: Sequence[EncodedRow],
-    labels: LabelTokens,
-    chat: Chat,
-    tokens_per_batch: int,
-    device: compute.Device,
-    log: Callable[[str], None],
-) -> float | None:
-    model.eval()
-    scores = label_log_odds(
-        model,
-        [row.prompt for row in rows],
-        labels,
-        pad=chat.tokenizer.pad_token_id,
-        tokens_per_batch=tokens_per_batch,
-        device=device.torch_name,
-        log=log,
-    )
-    return auc([row.label for row in rows], scores)
-
-
-def _is_best(epochs: Sequence[Epoch]) -> bool:
-    """Whether the last epoch has the best validation AUC so far; without an AUC the latest epoch counts as best."""
-    last = epochs[-1].valid_auc
-    return last is None or all(epoch.valid_auc is None or last > epoch.valid_auc for epoch in epochs[:-1])
-
-
-def _adapter_state(model: Any) -> dict[str, Any]:
-    import peft
-
-    return {name: tensor.detach().cpu().clone() for name, tensor in peft.get_peft_model_state_dict(model).items()}
-
-
-def _save(model: Any, state: dict[str, Any], folder: Path, base_model: str) -> None:
+def _save(model: Any, tensors: dict[str, Any], folder: Path, base_model: str) -> None:
     """Save the adapter so that equal trainings give equal bytes, wherever the base model lies on disk."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    save_file(
-        {name: state[name].contiguous() for name in sorted(state)},
-        folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}
     # peft holds target modules in a set, whose order changes from process to process
     plain = json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))
-    plain["target_modules"] = sorted(plain["target_modules"])
     (folder / "adapter_config.json").write_text(canonical_json(plain), encoding="utf-8")
 
 

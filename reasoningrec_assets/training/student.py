@@ -1,8 +1,4 @@
-"""The student's life: its rows, its training, its predictions.
-
-What belongs here: tables in, tables or an adapter out. What doesn't: the training loop (`lora`) and reading scores
-(`scoring`). Zero-shot and fine-tuned students share one way of predicting; only the adapter differs.
-"""
+"""The student's life: its rows, its training, its predictions; zero-shot and fine-tuned differ in the adapter alone."""
 
 from __future__ import annotations
 
@@ -10,14 +6,14 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample
-from reasoningrec_assets.generation.engines.transformers import TransformersEngine, open_engine
+from reasoningrec_assets.generation.engines.transformers import open_engine
+from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
@@ -30,8 +26,8 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import student_answer, student_record
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
-from reasoningrec_assets.training.encode import EncodedRow, encode_rows
-from reasoningrec_assets.training.lora import train_adapter
+from reasoningrec_assets.training.encode import encode_rows
+from reasoningrec_assets.training.lora import Epoch, train_adapter
 from reasoningrec_assets.training.scoring import label_log_odds
 
 Log = Callable[[str], None]
@@ -49,18 +45,7 @@ def build_splits(
     *,
     log: Log = print,
 ) -> Output:
-    """Write the student's rows: the K training rows, a validation sample, and the whole test split.
-
-    Args:
-        dataset: The dataset's record.
-        windows: Parquet file of ``interaction_windows``.
-        items: Parquet file of ``items``.
-        descriptions: Parquet file of ``item_descriptions``.
-        profiles: Parquet file of ``user_profiles``.
-        labels: Parquet file of ``reasoning_labels``; its training rows are the ones trained on.
-        sampling: How many validation rows, and the seed that draws them.
-        log: Receives a line where training rows have no reasoning.
-    """
+    """Write the student's rows: the K training rows that `labels` reasons about, a validation sample, all of the test split."""
     import pyarrow as pa
 
     context = load_context(items, descriptions=descriptions, profiles=profiles)
@@ -70,23 +55,17 @@ def build_splits(
     bare = sum(row["split"] == "train" and not reasoning[_key(row)] for row in chosen)
     if bare:
         # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
-        log(
-            f"{bare} training rows have no reasoning (the teacher's answer was empty, cut or failed): they teach their label alone"
-        )
-    rows = [
-        {
-            "dataset": dataset.name,
-            **{name: row[name] for name in ("split", "user_id", "target_item_id", "label")},
-            **student_record(
-                context.window(row), liked=bool(row["label"]), reasoning=reasoning.get(_key(row), ""), kind=dataset.item_kind
-            ),
-        }
-        for row in chosen
-    ]
-    sizes = Counter(str(row["split"]) for row in rows)
-    liked = Counter(str(row["split"]) for row in rows if row["label"])
+        why = "the teacher's answer was empty, cut or failed"
+        log(f"{bare} training rows have no reasoning ({why}): they teach their label alone")
+
+    def record(row: Mapping[str, Any]) -> dict[str, Any]:
+        label, text = bool(row["label"]), reasoning.get(_key(row), "")
+        return student_record(context.window(row), liked=label, reasoning=text, kind=dataset.item_kind)
+
+    sizes = Counter(str(row["split"]) for row in chosen)
+    liked = Counter(str(row["split"]) for row in chosen if row["label"])
     return Output(
-        table=pa.Table.from_pylist(rows, schema=SFT_SPLITS.arrow()),
+        table=pa.Table.from_pylist([_example(dataset, row) | record(row) for row in chosen], schema=SFT_SPLITS.arrow()),
         metrics={
             "train_rows_without_reasoning": float(bare),
             **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
@@ -106,29 +85,19 @@ def train(
     data_version: str,
     log: Log = print,
 ) -> Output:
-    """Fine-tune the student and seal its adapter into a folder that says what it is.
-
-    Args:
-        splits: Parquet file of ``sft_splits``.
-        settings: Hyper-parameters.
-        tokens_per_batch: Padded tokens in one forward pass of validation.
-        data_root: Holds models.
-        scratch: Folder for the unfinished adapter.
-        data_version: Version of ``splits``, for the adapter's manifest.
-        log: Receives the progress.
-    """
+    """Fine-tune the student on ``sft_splits``, of `data_version`, and seal its adapter into a folder that says what it is."""
     base = store.resolve(settings.base_model, data_root, log=log)
     chat = Chat(store.load_tokenizer(base))
     rows = read_rows(splits)
-    encoded = {
-        split: encode_rows([row for row in rows if row["split"] == split], chat, max_tokens=settings.max_tokens)
+    learned, valid = (
+        encode_rows([row for row in rows if row["split"] == split], chat, max_tokens=settings.max_tokens)
         for split in ("train", "valid")
-    }
+    )
     folder = scratch / "adapter"
     with compute.lease(log=log) as device:
         result = train_adapter(
-            encoded["train"],
-            encoded["valid"],
+            learned,
+            valid,
             base=base,
             chat=chat,
             settings=settings,
@@ -138,25 +107,22 @@ def train(
             log=log,
         )
     store.free_memory()
-    curve = [asdict(epoch) for epoch in result.epochs]
-    seal(
-        folder,
-        {
-            "base_model": settings.base_model,
-            "base_identity": store.identity(settings.base_model),
-            "data_version": data_version,
-            "settings": settings.model_dump(),
-            "templates": STUDENT_TEMPLATES,
-            "chat_template": sha256_json(chat.tokenizer.chat_template),
-            "best_epoch": result.best_epoch,
-            # without the seconds: equal trainings give equal manifests
-            "epochs": [{name: epoch[name] for name in ("epoch", "train_loss", "valid_auc")} for epoch in curve],
-        },
-    )
+    manifest = {
+        "base_model": settings.base_model,
+        "base_identity": store.identity(settings.base_model),
+        "data_version": data_version,
+        "settings": settings.model_dump(),
+        "templates": STUDENT_TEMPLATES,
+        "chat_template": sha256_json(chat.tokenizer.chat_template),
+        "best_epoch": result.best_epoch,
+        # without the seconds: equal trainings give equal manifests
+        "epochs": [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs],
+    }
+    seal(folder, manifest)
     return Output(
         path=folder,
-        metrics={**result.metrics, "history_lines_dropped": float(sum(row.dropped for row in encoded["train"]))},
-        details={"curve": _curve_markdown(curve)},
+        metrics={**result.metrics, "history_lines_dropped": float(sum(row.dropped for row in learned))},
+        details={"curve": _curve_markdown(result.epochs)},
         models=({"role": "student base", "reference": settings.base_model},),
         prompts=STUDENT_TEMPLATES,
         device=device.name,
@@ -177,96 +143,66 @@ def predict(
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
 
-    An explanation continues from the label that the model itself predicted, never from the true one.
-
-    Args:
-        dataset: The dataset's record.
-        method: Name of the method in the predictions.
-        splits: Parquet file of ``sft_splits``.
-        base_model: Model reference of the base.
-        scoring: Batch sizes and the length of explanations.
-        data_root: Holds models and the generation cache.
-        max_tokens: Longest row; the oldest history goes first, as in training.
-        adapter: Folder of the LoRA adapter; None for zero-shot.
-        log: Receives the progress.
+    An explanation continues from the label that the model itself predicted, never from the true one. Without an
+    `adapter` the student is zero-shot; a row longer than `max_tokens` loses its oldest history, as in training.
     """
     import pyarrow as pa
 
-    rows = [row for row in read_rows(splits) if row["split"] != "train"]
-    with open_engine(base_model, data_root, adapter=adapter, log=log) as engine:
+    rows: list[dict[str, Any]] = [row for row in read_rows(splits) if row["split"] != "train"]
+    wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
+    with open_engine(base_model, data_root, batch_size=scoring.batch_size, adapter=adapter, log=log) as engine:
         encoded = encode_rows(rows, engine.chat, max_tokens=max_tokens)
-        scores = label_log_odds(
-            engine.model,
-            [row.prompt for row in encoded],
-            engine.chat.label_tokens(),
-            pad=engine.chat.tokenizer.pad_token_id,
-            tokens_per_batch=scoring.tokens_per_batch,
-            device=engine.device,
+        device, budget = engine.device, scoring.tokens_per_batch
+        scores = label_log_odds(engine.model, encoded, engine.chat, tokens_per_batch=budget, device=device, log=log)
+
+        def ask(index: int) -> Request:
+            label = student_answer(liked=scores[index] > 0, reasoning="")
+            return Request(_key(rows[index]), encoded[index].message, prefill=f"{label}\n")
+
+        writer = Writer(
+            model=base_model,
+            # an adapter's folder is named by its content
+            identity=ModelIdentity(store.identity(base_model), "transformers", adapter=adapter.name if adapter else None),
+            sampling=Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0),
+            cache_root=data_root / "cache",
+            open_engine=lambda: contextlib.nullcontext(engine),
+            chunk_size=scoring.batch_size,
             log=log,
         )
-        explanations, metrics = _explain(rows, encoded, scores, engine, base_model, adapter, scoring, data_root, log)
-        device = engine.device
+        explained = write_texts(wanted, ask, writer)
+    explanations = {text.row: text.text for text in explained.texts}
     table = [
         {
-            "dataset": dataset.name,
+            **_example(dataset, row),
             "method": method,
-            **{name: row[name] for name in ("split", "user_id", "target_item_id", "label")},
             "score": score,
             "probability": 1 / (1 + math.exp(-score)) if score > -700 else 0.0,  # exp overflows a float near 710
             "explanation": explanations.get(_key(row)),
         }
         for row, score in zip(rows, scores, strict=True)
     ]
-    metrics |= {"scored_rows": float(len(rows)), "history_lines_dropped": float(sum(row.dropped for row in encoded))}
-    models = [{"role": "student base", "reference": base_model}]
-    if adapter is not None:
-        models.append({"role": "adapter", "reference": adapter.name})
+    dropped = float(sum(row.dropped for row in encoded))
+    used = ({"role": "student base", "reference": base_model},)
     return Output(
         table=pa.Table.from_pylist(table, schema=PREDICTIONS.arrow()),
-        metrics=metrics,
-        models=tuple(models),
+        metrics={**explained.metrics, "scored_rows": float(len(rows)), "history_lines_dropped": dropped},
+        models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
         prompts=STUDENT_TEMPLATES,
         device=device,
     )
 
 
-def _explain(
-    rows: Sequence[Mapping[str, Any]],
-    encoded: Sequence[EncodedRow],
-    scores: Sequence[float],
-    engine: TransformersEngine,
-    base_model: str,
-    adapter: Path | None,
-    scoring: ScoringSettings,
-    data_root: Path,
-    log: Log,
-) -> tuple[dict[str, str], dict[str, float]]:
-    wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
-    requests = [
-        Request(_key(rows[index]), encoded[index].message, prefill=student_answer(liked=scores[index] > 0, reasoning="") + "\n")
-        for index in wanted
-    ]
-    written = write_texts(
-        requests,
-        # an adapter's folder is named by its content
-        identity=ModelIdentity(store.identity(base_model), "transformers", adapter=adapter.name if adapter else None),
-        sampling=Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0),
-        cache_root=data_root / "cache",
-        open_engine=lambda: contextlib.nullcontext(engine),
-        batch_size=scoring.batch_size,
-        chunk_size=scoring.batch_size,
-        log=log,
-    )
-    return {text.row: text.text for text in written.texts}, written.metrics
+def _example(dataset: Dataset, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"dataset": dataset.name} | {name: row[name] for name in ("split", "user_id", "target_item_id", "label")}
 
 
 def _key(row: Mapping[str, Any]) -> str:
     return f"{row['split']}/{row['user_id']}/{row['target_item_id']}"
 
 
-def _curve_markdown(curve: Sequence[Mapping[str, Any]]) -> str:
+def _curve_markdown(epochs: Sequence[Epoch]) -> str:
     lines = ["| epoch | train loss | validation AUC | seconds |", "| --- | --- | --- | --- |"]
-    for epoch in curve:
-        auc = "not defined" if epoch["valid_auc"] is None else f"{epoch['valid_auc']:.4f}"
-        lines.append(f"| {epoch['epoch']} | {epoch['train_loss']:.4f} | {auc} | {epoch['seconds']:.1f} |")
+    for epoch in epochs:
+        auc = "not defined" if epoch.valid_auc is None else f"{epoch.valid_auc:.4f}"
+        lines.append(f"| {epoch.epoch} | {epoch.train_loss:.4f} | {auc} | {epoch.seconds:.1f} |")
     return "\n".join(lines)

@@ -149,7 +149,9 @@ def test_explanations_follow_the_models_own_prediction(pipeline, monkeypatch):
 
     asked = []
     original = student.write_texts
-    monkeypatch.setattr(student, "write_texts", lambda requests, **more: (asked.extend(requests), original(requests, **more))[1])
+    monkeypatch.setattr(
+        student, "write_texts", lambda rows, ask, writer: (asked.extend(map(ask, rows)), original(rows, ask, writer))[1]
+    )
     pipeline.run()
     path = pipeline.lake.path_of(pipeline.lake.newest("predictions", DEMO))
     scores = {f"{row['split']}/{row['user_id']}/{row['target_item_id']}": row["score"] for row in read_rows(path)}

@@ -1,11 +1,16 @@
 """Plan, execute, publish: with an engine that counts, since what matters here is what is asked of it."""
 
+import concurrent.futures
 import contextlib
+import dataclasses
+import time
 
 import pytest
 
-from reasoningrec_assets.errors import TransientError
-from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Request, Sampling
+from reasoningrec_assets.errors import DryRun, TransientError
+from reasoningrec_assets.generation.cache import GenerationCache
+from reasoningrec_assets.generation.plan import Prices, Writer
+from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Request, Sampling, key_of
 from reasoningrec_assets.generation.run import write_texts
 
 IDENTITY = ModelIdentity("model", "counting")
@@ -13,7 +18,7 @@ SAMPLING = Sampling(10, 0.0, 1.0, seed=3)
 
 
 class CountingEngine:
-    """Answers with the message reversed and keeps what it was asked; stops after `limit` batches."""
+    """Answers with the message reversed and keeps what it was asked; stops after `limit` chunks."""
 
     def __init__(self, limit=None, finish="stop", errors=()):
         self.batches, self.limit, self.finish, self.errors = [], limit, finish, errors
@@ -37,16 +42,20 @@ class CountingEngine:
 
 
 def write(requests, root, engine, *, identity=IDENTITY, sampling=SAMPLING, **more):
-    options = {"batch_size": 2, "chunk_size": 4, **more}
-    return write_texts(
-        requests,
-        identity=identity,
-        sampling=sampling,
-        cache_root=root,
-        open_engine=lambda: contextlib.nullcontext(engine),
-        log=lambda _: None,
-        **options,
-    )
+    return write_texts(requests, lambda request: request, writer(root, engine, identity=identity, sampling=sampling, **more))
+
+
+def writer(root, engine, **more):
+    options = {
+        "model": "model",
+        "identity": IDENTITY,
+        "sampling": SAMPLING,
+        "cache_root": root,
+        "open_engine": lambda: contextlib.nullcontext(engine),
+        "chunk_size": 4,
+        "log": lambda _: None,
+    }
+    return Writer(**options | more)
 
 
 def requests_of(*messages):
@@ -65,16 +74,7 @@ def test_a_second_run_asks_nothing_and_does_not_open_the_engine(tmp_path):
     def refuse():
         raise AssertionError("the engine was opened")
 
-    second = write_texts(
-        requests_of("a", "b", "c"),
-        identity=IDENTITY,
-        sampling=SAMPLING,
-        cache_root=tmp_path,
-        open_engine=refuse,
-        batch_size=2,
-        chunk_size=4,
-        log=print,
-    )
+    second = write(requests_of("a", "b", "c"), tmp_path, None, open_engine=refuse)
     assert second.texts == first.texts
     assert second.metrics["generation_calls"] == 0
     assert second.metrics["generation_cache_hits"] == 3
@@ -114,15 +114,15 @@ def test_what_decides_an_answer_is_part_of_its_key(tmp_path, identity, sampling,
     assert sum(map(len, engine.batches)) == calls
 
 
-def test_a_killed_run_loses_less_than_a_chunk_and_repeats_the_same_batches(tmp_path):
+def test_a_killed_run_loses_less_than_a_chunk_and_repeats_the_same_chunks(tmp_path):
     messages = [f"message {number:02d} {'x' * number}" for number in range(12)]
     undisturbed = CountingEngine()
     whole = write(requests_of(*messages), tmp_path / "undisturbed", undisturbed)
     with pytest.raises(KeyboardInterrupt):
-        write(requests_of(*messages), tmp_path / "killed", CountingEngine(limit=3))
+        write(requests_of(*messages), tmp_path / "killed", CountingEngine(limit=2))
     resumed = CountingEngine()
     again = write(requests_of(*messages), tmp_path / "killed", resumed)
-    # batches of two, chunks of two batches: the first chunk was committed, the third batch was lost
+    # two of the three chunks were committed, the third one was lost
     assert resumed.batches == undisturbed.batches[2:]
     assert again.texts == whole.texts
 
@@ -165,15 +165,114 @@ def test_what_another_run_wrote_while_this_one_waited_is_not_written_again(tmp_p
         write(requests_of("a", "b", "c"), tmp_path, CountingEngine())
         yield engine
 
-    written = write_texts(
-        requests_of("a", "b", "c", "d"),
-        identity=IDENTITY,
-        sampling=SAMPLING,
-        cache_root=tmp_path,
-        open_engine=open_after_the_other_run,
-        batch_size=2,
-        chunk_size=4,
-        log=lambda _: None,
-    )
+    written = write(requests_of("a", "b", "c", "d"), tmp_path, None, open_engine=open_after_the_other_run)
     assert engine.batches == [["d"]]
     assert len(written.texts) == 4
+
+
+class CutEngine(CountingEngine):
+    """Cuts an answer in the middle of a word where it gets fewer than 20 tokens."""
+
+    def generate(self, chunk, sampling):
+        answers = super().generate(chunk, sampling)
+        if sampling.max_new_tokens < 20:
+            return [dataclasses.replace(answer, finish_reason="length") for answer in answers]
+        return [dataclasses.replace(answer, text=f"{answer.text} sentence.") for answer in answers]
+
+
+def test_a_cut_answer_is_asked_for_once_more_with_room_to_finish(tmp_path):
+    engine = CutEngine()
+    ladder = dataclasses.replace(SAMPLING, retry_tokens=20)
+    written = write(requests_of("a", "bb"), tmp_path, engine, sampling=ladder)
+    assert engine.batches == [["bb", "a"], ["bb", "a"]]
+    assert [(text.text, text.status) for text in written.texts] == [("a. Half a sentence.", "ok"), ("bb. Half a sentence.", "ok")]
+    assert (written.metrics["generation_second_tries"], written.metrics["generation_completion_tokens"]) == (2, 8)
+    again = CutEngine()
+    assert write(requests_of("a", "bb"), tmp_path, again, sampling=ladder).texts == written.texts
+    assert again.batches == []
+
+
+def test_an_answer_still_cut_the_second_time_is_trimmed(tmp_path):
+    written = write(
+        requests_of("word"), tmp_path, CountingEngine(finish="length"), sampling=dataclasses.replace(SAMPLING, retry_tokens=15)
+    )
+    assert (written.texts[0].text, written.texts[0].status) == ("drow.", "trimmed")
+
+
+def test_a_dry_run_says_what_it_would_spend_and_spends_nothing(tmp_path):
+    said = []
+    engine = CountingEngine()
+    write(requests_of("a" * 40), tmp_path, engine)
+    with pytest.raises(DryRun) as plan:
+        write(requests_of("a" * 40, "b" * 40, "c" * 80), tmp_path, engine, dry_run=True, prices=Prices(1e6, 2e6), log=said.append)
+    assert len(engine.batches) == 1
+    # ten and twenty tokens at four characters each, two answers of at most ten; 0.05 s a token as measured before
+    expected = {
+        "requests": 3,
+        "different_requests": 3,
+        "cache_hits": 1,
+        "missing": 2,
+        "prompt_tokens": 30,
+        "completion_tokens": 20,
+    }
+    assert plan.value.figures == pytest.approx(expected | {"seconds": 1.0, "cost": 30 + 2 * 20})
+    assert "2 to write with model: about 30 prompt tokens, at most 20 new ones, at most 1 s, cost at most 70.00" in said[0]
+
+
+def test_the_estimate_counts_a_spread_of_the_requests(tmp_path):
+    requests = requests_of(*["x" * length for length in range(1, 2001)])
+    counted = []
+    with pytest.raises(DryRun) as plan:
+        write(requests, tmp_path, None, dry_run=True, count_tokens=lambda text: counted.append(text) or len(text))
+    assert len(counted) == 256
+    assert plan.value.figures["prompt_tokens"] == pytest.approx(sum(range(1, 2001)), rel=0.01)
+
+
+def test_prefix_order_puts_equal_beginnings_together(tmp_path):
+    shared = [f"{user * 600} and then item {item}" for item in range(3) for user in "abc"]
+    engine = CountingEngine()
+    write(requests_of(*shared), tmp_path, engine, order="prefix", chunk_size=3)
+    assert [{message[0] for message in chunk} for chunk in engine.batches] == [{chunk[0][0]} for chunk in engine.batches]
+
+
+def test_rows_are_rendered_when_they_are_sent(tmp_path):
+    written = write_texts(range(10), lambda number: Request(str(number), "x" * number), writer(tmp_path, CountingEngine()))
+    assert [text.row for text in written.texts] == [str(number) for number in range(10)]
+
+
+def test_texts_over_the_word_limit_are_counted(tmp_path):
+    written = write(requests_of("a", "b"), tmp_path, CountingEngine(), word_limit=2)
+    assert written.metrics["generation_over_word_limit_share"] == 1
+    assert write(requests_of("a", "b"), tmp_path, None, word_limit=3).metrics["generation_over_word_limit_share"] == 0
+
+
+def test_first_token_logprobs_survive_the_cache(tmp_path):
+    class Telling(CountingEngine):
+        def generate(self, chunk, sampling):
+            return [
+                dataclasses.replace(answer, first_logprobs={"Yes": -0.5, "No": -1.0})
+                for answer in super().generate(chunk, sampling)
+            ]
+
+    cache = GenerationCache(tmp_path, IDENTITY)
+    sampling = dataclasses.replace(SAMPLING, logprobs=2)
+    write(requests_of("a"), tmp_path, Telling(), sampling=sampling)
+    key = key_of(Request("", "a"), IDENTITY, sampling)
+    assert cache.lookup([key])[0][key].first_logprobs == {"Yes": -0.5, "No": -1.0}
+
+
+def test_two_runs_at_once_write_every_answer_once(tmp_path):
+    asked = []
+
+    class Slow(CountingEngine):
+        def generate(self, chunk, sampling):
+            time.sleep(0.05)
+            asked.extend(key for key, _ in chunk)
+            return super().generate(chunk, sampling)
+
+    requests = requests_of(*map(str, range(12)))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = [pool.submit(write, requests[start:], tmp_path, Slow(), chunk_size=2) for start in (0, 2)]
+        texts = [run.result().texts for run in runs]
+    assert sorted(asked) == sorted(set(asked))
+    assert texts[0][2:] == texts[1]

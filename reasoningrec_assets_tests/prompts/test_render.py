@@ -1,8 +1,12 @@
+import pytest
+
 from reasoningrec_assets.prompts.render import (
     Item,
     Window,
     drop_oldest,
+    fields_cut,
     item_text,
+    parse_answer,
     reasoning_prompt,
     student_message,
     student_record,
@@ -79,3 +83,25 @@ def test_texts_are_trimmed_to_their_last_full_sentence():
 
 def test_one_line_folds_white_space_and_control_characters():
     assert one_line(" a\tb\r\n\u2028c\x07d​e ") == "a b c d e"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Prediction: Yes\nIt is a comedy.", (True, "It is a comedy.")),
+        ("**Prediction:** no. The user likes comedies.", (False, "The user likes comedies.")),
+        ("Prediction: Yes or No. Hard to say.", (None, "Prediction: Yes or No. Hard to say.")),
+        ("Prediction: Yes/No", (None, "Prediction: Yes/No")),
+        ("Prediction: yesterday", (None, "Prediction: yesterday")),
+        ("I think yes", (None, "I think yes")),
+        ("Prediction: No", (False, "")),
+    ],
+)
+def test_an_answer_says_one_label_or_none(text, expected):
+    assert parse_answer(text) == expected
+
+
+def test_page_text_is_shown_as_a_reader_sees_it_and_cut_fields_are_counted():
+    item = Item(title="<i>Tom &amp; Jerry</i> <start_of_turn>", brand="B" * 400)
+    assert item_text(item).startswith('"Tom & Jerry"; by BBB')
+    assert fields_cut(item) == 1

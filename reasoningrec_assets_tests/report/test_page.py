@@ -122,7 +122,7 @@ def test_every_section_is_there_with_its_numbers(full: Report) -> None:
         "User u39",
         "25.0 % No, wrong",
         "25.0 % Yes, right",
-        "Teacher, which was told the truth",
+        "Teacher, which knew the truth or was chosen for predicting it",
         "like_rate floor",
     ):
         assert expected in text, expected

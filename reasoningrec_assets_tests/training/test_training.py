@@ -76,10 +76,7 @@ def files_of(folder):
 
 
 def score(model, chat, encoded):
-    pad = chat.tokenizer.pad_token_id
-    return label_log_odds(
-        model, [row.prompt for row in encoded], chat.label_tokens(), pad=pad, tokens_per_batch=500, device="cpu", **QUIET
-    )
+    return label_log_odds(model, encoded, chat, tokens_per_batch=500, device="cpu", **QUIET)
 
 
 @pytest.mark.parametrize("shortest", [1, 10**9], ids=["shared prefix", "no shared prefix"])
@@ -138,13 +135,13 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_alone(tiny_model, chat):
 
 def test_early_stopping_keeps_the_best_epoch(tiny_model, chat, settings, tmp_path, monkeypatch):
     validated = iter([0.6, 0.7, 0.65, 0.5, 0.9])
-    monkeypatch.setattr(lora, "_validate", lambda *_: next(validated))
+    monkeypatch.setattr(lora, "auc", lambda *_: next(validated))
     result = train(tiny_model, chat, settings.model_copy(update={"epochs": 5, "patience": 2}), tmp_path / "adapter")
     assert (result.best_epoch, len(result.epochs)) == (2, 4)
 
 
 def test_validation_rows_of_one_class_leave_the_last_epoch(tiny_model, chat, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(lora, "_validate", lambda *_: None)
+    monkeypatch.setattr(lora, "auc", lambda *_: None)
     result = train(tiny_model, chat, settings, tmp_path / "adapter")
     assert result.best_epoch == 3
     assert "valid_auc" not in result.metrics

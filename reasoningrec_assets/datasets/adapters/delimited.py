@@ -1,8 +1,4 @@
-"""Delimited text into DuckDB, with errors that name the line.
-
-What belongs here: how rows and fields are cut. What doesn't: which file means what, that is the adapters' business.
-DuckDB reads the file; only where it refuses, a second and slow pass in Python finds the line that a person can look at.
-"""
+"""Delimited text into DuckDB, with errors that name the line; which file means what is the adapters' business."""
 
 from __future__ import annotations
 
@@ -21,29 +17,20 @@ if TYPE_CHECKING:
     import duckdb
 
 REMEDY = "Correct or remove that line, or get the file again from its source"
-
+_HIGHEST = 5
 _NUMBERS = {"rating": "DOUBLE", "timestamp": "BIGINT"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file's lines are cut into fields, and the ratings that it may hold.
+    """How a file's lines are cut into fields, and the ratings that it may hold."""
 
-    ``columns`` are our names, in the file's order; those that end with ``_id`` must not be empty.
-    """
-
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # our names, in the file's order; those that end with `_id` must not be empty
     delimiter: str
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     header: bool = False
     quote: str = ""
     lowest: float = 0.5
-    highest: float = 5
-
-
-def plain_name(path: Path) -> str:
-    """The file's name without the ending of its compression."""
-    return path.name.removesuffix(".gz")
 
 
 def bad_line(path: Path, number: int, problem: str) -> PermanentError:
@@ -52,15 +39,7 @@ def bad_line(path: Path, number: int, problem: str) -> PermanentError:
 
 
 def load(connection: duckdb.DuckDBPyConnection, table: str, path: Path, layout: Layout) -> None:
-    """Create ``table`` with ``row`` and the layout's columns: text, but numbers for rating and timestamp.
-
-    ``row`` is the row's number in the file: DuckDB numbers rows in file order whatever its number of threads, and ties
-    in time are common enough (713 of 943 users of MovieLens-100K near their targets) for the order to matter.
-
-    Raises:
-        PermanentError: The file is empty, or a line has too few or too many fields, an empty id, a rating out of bounds,
-            or a rating or timestamp that is no number; the message names the line.
-    """
+    """Create ``table``: ``row``, and the layout's columns as text, rating and timestamp as numbers; an error names a bad line."""
     import duckdb
 
     types = ", ".join(f"{literal(name)}: {literal(_NUMBERS.get(name, 'VARCHAR'))}" for name in layout.columns)
@@ -70,40 +49,40 @@ def load(connection: duckdb.DuckDBPyConnection, table: str, path: Path, layout: 
         f" auto_detect=false, strict_mode=true, null_padding=false, columns={{{types}}})"
     )
     bad = [f'"{name}" IS NULL' for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
-    bad += [f"rating NOT BETWEEN {layout.lowest} AND {layout.highest}"] if "rating" in layout.columns else []
+    bad += [f"rating NOT BETWEEN {layout.lowest} AND {_HIGHEST}"] if "rating" in layout.columns else []
+    # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
+    # of MovieLens-100K near their targets) for the order to matter.
     try:
         connection.execute(f"CREATE TABLE {table} AS SELECT row_number() OVER () AS row, * FROM {reader}")
     except (duckdb.ProgrammingError, duckdb.DataError) as error:
         raise _diagnose(path, layout, str(error)) from error
-    counts = f"SELECT count(*) AS rows, count(*) FILTER ({' OR '.join(bad)}) AS bad FROM {table}"
-    size = query(counts, on=connection).to_pylist()[0]
-    if size["rows"] == 0:
+    counts = f"SELECT count(*), count(*) FILTER ({' OR '.join(bad)}) FROM {table}"
+    rows, unusable = query(counts, on=connection).to_pylist()[0].values()
+    if rows == 0:
         raise bad_line(path, 1, "the file has a header and no rows" if layout.header else "the file is empty")
-    if size["bad"]:
-        raise _diagnose(path, layout, f"{size['bad']} rows are not usable")
+    if unusable:
+        raise _diagnose(path, layout, f"{unusable} rows are not usable")
 
 
 def _diagnose(path: Path, layout: Layout, found: str) -> PermanentError:
-    """The first line that breaks a rule; else what DuckDB found."""
+    """The first line that breaks a rule, found by a second and slow pass in Python; else what DuckDB found."""
     for number, line in lines(path, layout.encoding):
         if not line.strip() or (layout.header and number == 1):
             continue
         fields = next(csv.reader([line], delimiter=layout.delimiter)) if layout.quote else line.split(layout.delimiter)
-        if len(fields) != len(layout.columns):
-            return bad_line(
-                path, number, f"{len(fields)} fields where {plain_name(path)} has {len(layout.columns)}: {line[:80]!r}"
-            )
-        for name, text in zip(layout.columns, fields, strict=True):
-            problem = _problem(name, text, layout)
-            if problem:
-                return bad_line(path, number, f"{problem}: {line[:80]!r}")
+        if len(fields) == len(layout.columns):
+            problems = [_problem(name, text, layout) for name, text in zip(layout.columns, fields, strict=True)]
+        else:
+            problems = [f"{len(fields)} fields where {path.name.removesuffix('.gz')} has {len(layout.columns)}"]
+        for problem in filter(None, problems):
+            return bad_line(path, number, f"{problem}: {line[:80]!r}")
     problem = " ".join(found.split("Possible", maxsplit=1)[0].split())
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)
 
 
 def _problem(name: str, text: str, layout: Layout) -> str | None:
-    if name.endswith("_id"):
-        return None if text else f"the {name.replace('_', ' ')} is empty"
+    if name.endswith("_id") and not text:
+        return f"the {name.replace('_', ' ')} is empty"
     if name not in _NUMBERS:
         return None
     try:
@@ -112,17 +91,12 @@ def _problem(name: str, text: str, layout: Layout) -> str | None:
         number = math.nan
     if not math.isfinite(number):
         return f"the {name} {text[:40]!r} is not a number"
-    if name == "rating" and not layout.lowest <= number <= layout.highest:
-        return f"the rating {text[:40]!r} is outside {layout.lowest:g} to {layout.highest:g}"
-    return None
+    outside = name == "rating" and not layout.lowest <= number <= _HIGHEST
+    return f"the rating {text[:40]!r} is outside {layout.lowest:g} to {_HIGHEST}" if outside else None
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line, without byte order mark and line end.
-
-    Raises:
-        PermanentError: A line is not in the encoding.
-    """
+    """Number, from 1, and text of each line, without byte order mark and line end; PermanentError where it can't be decoded."""
     with cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:

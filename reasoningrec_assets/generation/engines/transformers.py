@@ -10,44 +10,85 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.generation.requests import Answer, Request, Sampling
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, too_long
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
 from reasoningrec_assets.prompts.chat import Chat
 
+if TYPE_CHECKING:
+    import torch
+
+MOST_HALVINGS = 4
+"""A batch that still does not fit after these is not a matter of its size."""
+
 
 class TransformersEngine:
-    """Answers batches with a loaded model.
+    """Answers batches with a causal language model in inference mode, with or without an adapter.
 
-    Args:
-        model: A causal language model in inference mode, with or without an adapter.
-        chat: Its chat format.
-        device: Torch device that the model is on.
+    `batch_size` requests are decoded together; it is halved for good when memory runs out.
     """
 
-    def __init__(self, model: Any, chat: Chat, device: str) -> None:
+    def __init__(self, model: Any, chat: Chat, device: str, *, batch_size: int = 64, log: Callable[[str], None] = print) -> None:
         self.model = model
         self.chat = chat
         self.device = device
+        self.batch_size = batch_size
+        self.context = int(getattr(model.config, "max_position_embeddings", 0)) or 2**31
+        self.log = log
+        self._halvings = 0
 
-    def generate(self, batch: Sequence[tuple[str, Request]], sampling: Sampling) -> list[Answer]:
+    def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
+        """Answer a chunk batch by batch; a prompt that the model's context cannot hold is flagged."""
+        prompts = {key: self.chat.prompt(request.message, request.prefill) for key, request in chunk}
+        answers = {
+            key: too_long(key, len(prompt), sampling.max_new_tokens, self.context)
+            for key, prompt in prompts.items()
+            if len(prompt) + sampling.max_new_tokens > self.context
+        }
+        fitting = [entry for entry in chunk if entry[0] not in answers]
+        done = 0
+        while done < len(fitting):
+            batch = fitting[done : done + self.batch_size]
+            try:
+                answers.update((answer.key, answer) for answer in self._batch(batch, prompts, sampling))
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error, len(batch))
+                continue
+            done += len(batch)
+        return [answers[key] for key, _ in chunk]
+
+    def _halve(self, error: Exception, size: int) -> None:
+        """Go on with half the batch, where it was memory that ran out and halving can still help."""
+        if not out_of_memory(error):
+            raise error
+        if size == 1 or self._halvings == MOST_HALVINGS:
+            raise PermanentError(
+                "write a batch of texts",
+                where=f"{self.device}, {size} requests at once",
+                problem=f"memory ran out, after the batch was halved {self._halvings} times",
+                remedy="Set a smaller batch_size or max_new_tokens, a quantised base, or another device",
+            ) from error
+        self._halvings += 1
+        self.batch_size = size // 2
+        store.free_memory()
+        self.log(f"memory ran out on {self.device} with {size} requests at once: going on with {self.batch_size}")
+
+    def _batch(self, batch: Sequence[Keyed], prompts: dict[str, list[int]], sampling: Sampling) -> list[Answer]:
         """Answer one batch: what all its prompts begin with is computed once, the rest is padded on the left to the longest."""
         import torch
 
         started = time.monotonic()
-        prompts = [
-            self.chat.prompt(request.message) + (self.chat.prefill(request.prefill) if request.prefill else [])
-            for _, request in batch
-        ]
-        prefix = common_prefix(prompts)
+        rows = [prompts[key] for key, _ in batch]
+        prefix = common_prefix(rows)
         shared = PrefixCache(self.model, prefix, self.device)
-        rests = [prompt[len(prefix) :] for prompt in prompts]
+        rests = [prompt[len(prefix) :] for prompt in rows]
         width = max(map(len, rests))
-        pad = self.chat.tokenizer.pad_token_id
+        pad, end = self.chat.tokenizer.pad_token_id, self.chat.tokenizer.eos_token_id
         # the padding stands between the shared prefix and the rest; positions are counted over the mask, so it takes none
         ids = torch.tensor([prefix + [pad] * (width - len(rest)) + rest for rest in rests], device=self.device)
         mask = torch.tensor(
@@ -56,7 +97,9 @@ class TransformersEngine:
         warm = sampling.temperature > 0
         if warm:  # one seed per batch, drawn from what is in it: the same batch draws the same answers
             torch.manual_seed(int(sha256_json([sampling.seed, [key for key, _ in batch]])[:15], 16))
-        with torch.inference_mode():
+        start = len(prefix) + width
+        first = _FirstLogits()
+        with torch.inference_mode(), first.kept(self.model if sampling.logprobs else None):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -67,47 +110,92 @@ class TransformersEngine:
                 top_p=sampling.top_p if warm else None,
                 top_k=None,
                 pad_token_id=pad,
-                eos_token_id=self.chat.tokenizer.eos_token_id,
+                eos_token_id=end,
+                prefix_allowed_tokens_fn=self._allowed(sampling.choices, start) if sampling.choices else None,
             )
         seconds = (time.monotonic() - started) / len(batch)
-        end = self.chat.tokenizer.eos_token_id
+        likeliest = first.likeliest(sampling.logprobs, self.chat) if sampling.logprobs else [{}] * len(batch)
         answers: list[Answer] = []
-        for (key, _), prompt, row in zip(batch, prompts, output[:, len(prefix) + width :].tolist(), strict=True):
+        for (key, _), row, logprobs in zip(batch, output[:, start:].tolist(), likeliest, strict=True):
             stopped = end in row
             new = row[: row.index(end)] if stopped else row
-            answers.append(
-                Answer(
-                    key=key,
-                    text=self.chat.decode(new),
-                    finish_reason="stop" if stopped else "length",
-                    prompt_tokens=len(prompt),
-                    completion_tokens=len(new) + stopped,
-                    seconds=seconds,
-                )
-            )
+            text, reason = self.chat.decode(new), "stop" if stopped else "length"
+            tokens = len(new) + stopped
+            answers.append(Answer(key, text, reason, len(prompts[key]), tokens, seconds, first_logprobs=logprobs))
         return answers
+
+    def _allowed(self, choices: Sequence[str], start: int) -> Callable[[int, torch.Tensor], list[int]]:
+        """The tokens that may come next, such that each answer becomes one of the choices and then ends."""
+        end = self.chat.tokenizer.eos_token_id
+        whole = [[*self.chat.ids(choice), end] for choice in choices]
+
+        def allowed(_row: int, ids: torch.Tensor) -> list[int]:
+            written = ids[start:].tolist()
+            fitting = {
+                choice[len(written)] for choice in whole if len(choice) > len(written) and choice[: len(written)] == written
+            }
+            return sorted(fitting) or [end]
+
+        return allowed
+
+
+class _FirstLogits:
+    """Keeps what the model made of the first new token, before any sampling rule; all steps' logits would fill the memory."""
+
+    def __init__(self) -> None:
+        self.logits: torch.Tensor | None = None
+
+    @contextlib.contextmanager
+    def kept(self, model: Any) -> Generator[None]:
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            if self.logits is None:
+                self.logits = output.logits[:, -1].float()
+
+        # with an adapter, it is the model below that generates
+        below = getattr(model, "get_base_model", lambda: model)()
+        hook = below.register_forward_hook(keep) if below is not None else None
+        try:
+            yield
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def likeliest(self, count: int, chat: Chat) -> list[dict[str, float]]:
+        assert self.logits is not None
+        values, ids = self.logits.log_softmax(-1).topk(count)
+        return [
+            {chat.tokenizer.decode([token]): value for token, value in zip(*pair, strict=True)}
+            for pair in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a card or on the processor, where torch has no class for it."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 @contextlib.contextmanager
 def open_engine(
-    reference: str, data_root: Path, *, adapter: Path | None = None, log: Callable[[str], None] = print
+    reference: str,
+    data_root: Path,
+    *,
+    batch_size: int,
+    adapter: Path | None = None,
+    quantization: store.Quantization = "none",
+    log: Callable[[str], None] = print,
 ) -> Generator[TransformersEngine]:
-    """Hold a device and load a model on it for the length of the block.
-
-    Args:
-        reference: Model reference, see `models.store`.
-        data_root: Where fetched models are kept.
-        adapter: Folder of a LoRA adapter to put on the model.
-        log: Receives a line while waiting for a device or downloading.
-    """
+    """Hold a device and load a model on it, with a LoRA adapter where one is given, for the length of the block."""
     folder = store.resolve(reference, data_root, log=log)
     with compute.lease(log=log) as device:
         dtype = compute.precision(device)
-        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}")
-        model = store.load_causal_model(folder, dtype, device.torch_name)
+        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}, quantisation {quantization}")
+        model = store.load_causal_model(folder, dtype, device.torch_name, quantization=quantization)
         if adapter is not None:
             model = store.with_adapter(model, adapter)
-        engine = TransformersEngine(model, Chat(store.load_tokenizer(folder)), device.torch_name)
+        chat = Chat(store.load_tokenizer(folder))
+        engine = TransformersEngine(model, chat, device.torch_name, batch_size=batch_size, log=log)
         try:
             yield engine
         finally:

@@ -1,0 +1,38 @@
+"""`python -m benchmarks NAME [--quick]`: run one benchmark beside its peers and hold it against its bars.
+
+Each benchmark is a module of this package with `run(quick) -> list[Figure]`. The result goes to `results/<name>.json`,
+quick ones to nowhere: they show that the benchmark works, and measure nothing.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.harness import describe_machine
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    names = sorted(path.stem.replace("_", "-") for path in HERE.glob("*_*.py") if not path.stem.startswith("_"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--quick", action="store_true", help="the same with less work, to see that it runs")
+    chosen = parser.parse_args()
+    figures = importlib.import_module(f"benchmarks.{chosen.name.replace('-', '_')}").run(chosen.quick)
+    for figure in figures:
+        print(f"{chosen.name}: {figure}")
+    if not chosen.quick:
+        result = {"name": chosen.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **describe_machine()}
+        result["figures"] = [asdict(figure) | {"met": figure.met} for figure in figures]
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results" / f"{chosen.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0 if chosen.quick or all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

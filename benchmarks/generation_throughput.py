@@ -1,0 +1,79 @@
+"""Texts per second: ours on vLLM and on transformers, beside the published way and a bare `LLM.generate`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import torch
+
+from benchmarks.contestant import requests_of
+from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
+from benchmarks.inputs import endless_model
+from reasoningrec_assets.compute import Device, precision
+from reasoningrec_assets.models.store import load_tokenizer
+
+
+def run(quick: bool) -> list[Figure]:
+    sets = {"descriptions": (8, 8), "reasonings": (4, 16)} if quick else {"descriptions": (512, 64), "reasonings": (256, 256)}
+    count = 1 if quick else 5
+    folder = endless_model()
+    tokenizer = load_tokenizer(folder)
+    prompts = {
+        f"{name}/{number}": [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": request.message}], tokenize=False, add_generation_prompt=True
+            )
+            for request in requests_of({"set": name, "count": size, "round": number})
+        ]
+        for name, (size, _) in sets.items()
+        for number in range(count)
+    }
+    path = CACHE / "prompts.json"
+    path.write_text(json.dumps(prompts), encoding="utf-8")
+    dtype = str(precision(Device("cuda:0" if torch.cuda.is_available() else "cpu:0", ""))).removeprefix("torch.")
+    eager = "eager" if quick else "compiled"
+    contestants = [
+        Contestant("ours on vLLM", ours("contestant", "vllm", eager)),
+        Contestant("bare vLLM", peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager), environment=_cpu()),
+        Contestant("ours on transformers", ours("contestant", "transformers")),
+        Contestant("published", peer("published", "published.py", str(folder), str(path), dtype)),
+    ]
+    found = {name: rounds(contestants, count, set=name, count=size, tokens=tokens) for name, (size, tokens) in sets.items()}
+    for contestant in contestants:
+        contestant.close()
+    seconds = {
+        contestant.name: {name: [one["seconds"] for one in found[name][contestant.name]] for name in sets}
+        for contestant in contestants
+    }
+    starts = {f"start of {contestant.name}": contestant.ready["start_seconds"] for contestant in contestants}
+    both = {name: [sum(pair) for pair in zip(*by_set.values(), strict=True)] for name, by_set in seconds.items()}
+    figures = [
+        Figure(
+            f"vLLM, {name}: times the published way", median_ratio(seconds["published"][name], seconds["ours on vLLM"][name]), 2.4
+        )
+        for name in sets
+    ]
+    figures += [
+        Figure(
+            f"vLLM, {name}: time against a bare LLM.generate",
+            median_ratio(seconds["ours on vLLM"][name], seconds["bare vLLM"][name]),
+            1.05,
+            at_most=True,
+        )
+        for name in sets
+    ]
+    details = {name: min(values) for name, values in both.items()} | starts
+    ratio = median_ratio(both["published"], both["ours on transformers"])
+    return [*figures, Figure("transformers, both sets: times the published way", ratio, 1.3, details=details)]
+
+
+def _cpu() -> dict[str, str]:
+    """The same environment for a bare vLLM as our engine gives its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    found = {
+        "VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    return found | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}

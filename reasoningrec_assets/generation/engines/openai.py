@@ -1,0 +1,156 @@
+"""Any server that speaks the OpenAI protocol: one vLLM process, a fleet behind one URL, or a bought service.
+
+What belongs here: bounded concurrency, and telling failures of one request from failures of the server. Retries with
+backoff, jitter and `Retry-After` are the client's own. The key comes from the environment and is cut out of every error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, failed
+from reasoningrec_assets.settings import EngineSettings
+
+KEY = "OPENAI_API_KEY"
+
+
+class OpenAIEngine:
+    """Answers chunks with concurrent requests to one URL; `model` is its name on the server."""
+
+    def __init__(self, model: str, settings: EngineSettings) -> None:
+        self.model, self.settings = model, settings
+
+    def check(self) -> None:
+        """Ask the server for its models: a wrong URL, key or name shows before a thousand requests are on their way."""
+        import openai
+
+        async def listed() -> list[str]:
+            async with self._client() as client:
+                return [model.id async for model in client.models.list()]
+
+        try:
+            names = asyncio.run(listed())
+        except openai.NotFoundError:
+            return  # a server without the list; the first request will tell
+        except openai.APIError as error:
+            raise self._unusable(error) from None
+        if self.model not in names:
+            problem = f"the server has {', '.join(names) or 'no model'}"
+            remedy = "Name one of these in the settings, or start the server with the model"
+            raise PermanentError(f"use the model {self.model}", where=str(self.settings.base_url), problem=problem, remedy=remedy)
+
+    def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
+        """Answer one chunk; requests fail one by one.
+
+        PermanentError where the server refuses the key or the model, TransientError where none of several requests gets through.
+        """
+        return asyncio.run(self._all(chunk, sampling))
+
+    async def _all(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
+        import openai
+
+        places = asyncio.Semaphore(self.settings.concurrency)
+        unreachable: list[Exception] = []
+        started = time.monotonic()
+
+        async def one(key: str, arguments: dict[str, Any]) -> Answer:
+            async with places:
+                try:
+                    raw = await client.chat.completions.with_raw_response.create(**arguments)
+                    return _answer(key, raw.parse(), raw.retries_taken + 1)
+                except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+                    raise self._unusable(error) from None
+                except openai.BadRequestError as error:  # this request alone, such as one that is longer than the context
+                    return failed(key, self._redacted(error))
+                except openai.APIError as error:
+                    unreachable.append(error)
+                    return failed(key, self._redacted(error), attempts=self.settings.retries + 1)
+                except (ValueError, TypeError, LookupError, AttributeError) as error:  # an answer of another form
+                    return failed(key, f"the server's answer cannot be read: {self._redacted(error)}")
+
+        async with self._client() as client:
+            answers = await asyncio.gather(*(one(key, self._arguments(key, request, sampling)) for key, request in chunk))
+        if len(unreachable) == len(chunk) > 1:
+            raise self._unusable(unreachable[0])
+        return [replace(answer, seconds=(time.monotonic() - started) / len(chunk)) for answer in answers]
+
+    def _arguments(self, key: str, request: Request, sampling: Sampling) -> dict[str, Any]:
+        messages = [{"role": "user", "content": request.message}]
+        extra: dict[str, Any] = {}
+        if request.prefill:
+            messages.append({"role": "assistant", "content": request.prefill})
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        if sampling.choices:
+            extra["structured_outputs"] = {"choice": list(sampling.choices)}
+        arguments: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "extra_body": extra,
+        }
+        if sampling.temperature > 0:
+            arguments["seed"] = int(key[:8], 16)
+        if sampling.logprobs:
+            arguments |= {"logprobs": True, "top_logprobs": sampling.logprobs}
+        return arguments
+
+    def _client(self) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(
+            base_url=self.settings.base_url,
+            api_key=os.environ.get(KEY) or "none",  # servers of one's own ask for no key, the client for any
+            timeout=self.settings.timeout_seconds,
+            max_retries=self.settings.retries,
+        )
+
+    def _redacted(self, error: Exception) -> str:
+        key = os.environ.get(KEY)
+        cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        text = f"{type(error).__name__}: {error}{cause}"
+        return (text.replace(key, "***") if key else text)[:500]
+
+    def _unusable(self, error: Exception) -> PermanentError | TransientError:
+        import openai
+
+        lasting = isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError))
+        remedy = (
+            f"Check the key in {KEY}, base_url and the model's name"
+            if lasting
+            else "Check that the server runs at base_url, then run again"
+        )
+        kind = PermanentError if lasting else TransientError
+        return kind("write texts", where=str(self.settings.base_url), problem=self._redacted(error), remedy=remedy)
+
+
+def _answer(key: str, completion: Any, attempts: int) -> Answer:
+    choice, usage = completion.choices[0], completion.usage
+    first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
+    return Answer(
+        key,
+        choice.message.content or "",
+        choice.finish_reason,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        0.0,
+        attempts=attempts,
+        first_logprobs={entry.token: entry.logprob for entry in first},
+    )
+
+
+@contextlib.contextmanager
+def open_engine(model: str, settings: EngineSettings, *, log: Callable[[str], None] = print) -> Generator[OpenAIEngine]:
+    """Check the server and answer through it; it holds no device of this machine."""
+    engine = OpenAIEngine(model, settings)
+    engine.check()
+    log(f"writing with {model} at {settings.base_url}, {settings.concurrency} requests at once")
+    yield engine

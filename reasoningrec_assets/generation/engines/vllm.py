@@ -1,0 +1,167 @@
+"""vLLM, offline, in a child process: it frees the device when it ends, which vLLM does not do in its own process.
+
+What belongs here: starting, feeding and ending the child. What doesn't: anything that imports vLLM (`vllm_worker`). The
+child has a process group of its own and ends with the pipe to this process, however this process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from reasoningrec_assets import compute
+from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, too_long
+from reasoningrec_assets.models import store
+from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.settings import EngineSettings
+
+WORKER = Path(__file__).with_name("vllm_worker.py")
+Log = Callable[[str], None]
+
+
+class VllmEngine:
+    """Answers chunks through a child that holds the model; prompts are sent and answers come back as tokens."""
+
+    def __init__(self, child: subprocess.Popen[str], chat: Chat, last_lines: deque[str]) -> None:
+        self.child, self.chat, self.last_lines = child, chat, last_lines
+        self.context = 0
+
+    def start(self, settings: dict[str, Any]) -> None:
+        """Load the model and learn how long its context is."""
+        self.context = int(self.exchange(settings)["context"])
+
+    def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
+        """Answer one chunk; a prompt that the model's context cannot hold is flagged."""
+        started = time.monotonic()
+        prompts = {key: self.chat.prompt(request.message, request.prefill) for key, request in chunk}
+        fits = [key for key, prompt in prompts.items() if len(prompt) + sampling.max_new_tokens <= self.context]
+        warm = sampling.temperature > 0
+        shared = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
+        told = {
+            "sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs},
+            # a key holds seed and draw already, so its first digits seed the request, whatever else is in the chunk
+            "seeds": [int(key[:8], 16) if warm else None for key in fits],
+            "prompts": [prompts[key] for key in fits],
+        }
+        replies = dict(zip(fits, self.exchange(told) if fits else [], strict=True))
+        seconds = (time.monotonic() - started) / max(1, len(fits))
+        end = self.chat.tokenizer.eos_token_id
+        answers: list[Answer] = []
+        for key, prompt in prompts.items():
+            if key not in replies:
+                answers.append(too_long(key, len(prompt), sampling.max_new_tokens, self.context))
+                continue
+            ids, reason, logprobs = replies[key]
+            text = self.chat.decode([token for token in ids if token != end])
+            answers.append(Answer(key, text, reason, len(prompt), len(ids), seconds, first_logprobs=logprobs))
+        return answers
+
+    def exchange(self, value: Any) -> Any:
+        """Send one line and wait for the one that answers it; TransientError where the child failed or died."""
+        reply = ""
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        with contextlib.suppress(OSError):  # a dead child shows in the missing reply
+            self.child.stdin.write(json.dumps(value) + "\n")
+            self.child.stdin.flush()
+            reply = self.child.stdout.readline()
+        answer = json.loads(reply) if reply else {"error": f"it ended with {self.child.wait()}"}
+        if isinstance(answer, dict) and "error" in answer:
+            raise TransientError(
+                "write texts with vLLM",
+                where=f"child process {self.child.pid}",
+                problem=f"{answer['error']}; its last lines: {' | '.join(self.last_lines)}"[-3000:],
+                remedy="Run again, the answers so far are in the cache; correct the engine settings if it does not start",
+            )
+        return answer
+
+
+@contextlib.contextmanager
+def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, log: Log = print) -> Generator[VllmEngine]:
+    """Hold a device and run a child with the model on it for the length of the block; its log goes to `log`.
+
+    PermanentError where the interpreter named for vLLM is not there, TransientError where the child does not start.
+    """
+    folder = store.resolve(reference, data_root, log=log)
+    with contextlib.ExitStack() as held:
+        device = held.enter_context(compute.lease(count=settings.tensor_parallel_size, log=log))
+        lines: deque[str] = deque(maxlen=8)
+        python = settings.python or sys.executable
+        log(f"starting vLLM with {reference} on {device.name}")
+        try:
+            child = subprocess.Popen(
+                [python, "-P", str(WORKER)],  # -P: the engines' folder must not hide the packages that they are named after
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+                env=_environment(device),
+            )
+        except OSError as error:
+            remedy = "Correct the engine setting python, or leave it out where vLLM shares this environment"
+            raise PermanentError("start vLLM", where=python, problem=str(error), remedy=remedy) from error
+        held.callback(_end, child)
+        assert child.stderr is not None
+        threading.Thread(target=_forward, args=(child.stderr, lines, log), daemon=True).start()
+        engine = VllmEngine(child, Chat(store.load_tokenizer(folder)), lines)
+        engine.start(_model_settings(folder, settings))
+        yield engine
+
+
+def _model_settings(folder: Path, settings: EngineSettings) -> dict[str, Any]:
+    quantization = {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization]
+    return {
+        "model": str(folder),
+        "dtype": settings.dtype,
+        "quantization": quantization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "gpu_memory_utilization": settings.gpu_memory_share,
+        "max_model_len": settings.max_model_tokens,
+        "enable_prefix_caching": settings.prefix_caching,
+        "enforce_eager": settings.eager,
+        "adapter": settings.adapter,
+        "disable_log_stats": True,
+    }
+
+
+def _environment(device: compute.Device) -> dict[str, str]:
+    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **os.environ}
+    if device.torch_name == "cpu":
+        cores = sorted(os.sched_getaffinity(0))
+        # left to itself, vLLM leaves a core idle on small machines
+        environment = {"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}", "VLLM_CPU_KVCACHE_SPACE": "2", **environment}
+        # the engine in the worker itself: one process fewer to end
+        return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **environment}
+    return environment | {"CUDA_VISIBLE_DEVICES": ",".join(name.removeprefix("cuda:") for name in device.name.split("+"))}
+
+
+def _forward(stream: IO[str], lines: deque[str], log: Log) -> None:
+    for line in stream:
+        if line.strip():
+            lines.append(line.strip())
+            log(f"vLLM: {line.rstrip()}")
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Ask the child to go, and end its whole group when it does not."""
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):
+        child.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

@@ -1,0 +1,56 @@
+"""Every benchmark runs to its end with little work; what it measures then means nothing, and is written nowhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def quick(name):
+    results = ROOT / "benchmarks" / "results" / f"{name}.json"
+    before = results.read_bytes() if results.exists() else None
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--quick"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (results.read_bytes() if results.exists() else None) == before
+    figures = [line for line in done.stdout.splitlines() if line.startswith(f"{name}: ")]
+    assert figures
+    assert all("(bar " in line for line in figures)
+    return figures
+
+
+@pytest.mark.parametrize("name", ["generation-warm", "generation-memory"])
+def test_a_benchmark_runs(name):
+    quick(name)
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("name", ["generation-prefix", "generation-kill", "generation-throughput"])
+def test_a_benchmark_of_engines_runs(name):
+    figures = quick(name)
+    if name == "generation-kill":  # its bars hold however little is done
+        assert not [line for line in figures if "MISSED" in line]
+
+
+def test_a_missed_bar_is_said_and_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import __main__ as runner
+    from benchmarks.harness import Figure
+
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    (tmp_path / "made_up.py").touch()
+    monkeypatch.setattr(
+        runner.importlib,
+        "import_module",
+        lambda _: type("Made", (), {"run": staticmethod(lambda _: [Figure("speed", 2.3, 2.4)])}),
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "made-up"])
+    assert runner.main() == 1
+    assert capsys.readouterr().out == "made-up: speed 2.3 (bar at least 2.4, MISSED)\n"
+    assert '"met": false' in (tmp_path / "results" / "made-up.json").read_text()
