@@ -25,7 +25,7 @@ BATCH = 64
 def requests_of(order: dict) -> list[Request]:
     """The requests that an order names; each round's differ from the start, so that no engine finds them computed."""
     makers = {"descriptions": inputs.descriptions, "reasonings": inputs.reasonings, "targets": inputs.many_targets}
-    return [replace(request, message=f"({order['round']}) {request.message}") for request in makers[order["set"]](order["count"])]
+    return [replace(request, message=f"({order['round']}) {request.message}") for request in makers[order["set"]](order["size"])]
 
 
 def main(kind: str, *flags: str) -> None:

@@ -6,7 +6,7 @@ from benchmarks.harness import Contestant, Figure, median_ratio, ours, rounds
 
 
 def run(quick: bool) -> list[Figure]:
-    order = {"set": "targets", "count": 32, "tokens": 4} if quick else {"set": "targets", "count": 256, "tokens": 32}
+    order = {"set": "targets", "size": 32, "tokens": 4} if quick else {"set": "targets", "size": 256, "tokens": 32}
     shared = Contestant("by prefix, cached", ours("contestant", "vllm", "eager"))
     plain = Contestant("shuffled, uncached", ours("contestant", "vllm", "eager", "uncached"), shuffled=True)
     found = rounds([shared, plain], 1 if quick else 5, **order)

@@ -24,7 +24,7 @@ def run(quick: bool) -> list[Figure]:
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": request.message}], tokenize=False, add_generation_prompt=True
             )
-            for request in requests_of({"set": name, "count": size, "round": number})
+            for request in requests_of({"set": name, "size": size, "round": number})
         ]
         for name, (size, _) in sets.items()
         for number in range(count)
@@ -35,11 +35,11 @@ def run(quick: bool) -> list[Figure]:
     eager = "eager" if quick else "compiled"
     contestants = [
         Contestant("ours on vLLM", ours("contestant", "vllm", eager)),
-        Contestant("bare vLLM", peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager), environment=_cpu()),
+        Contestant("bare vLLM", peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, dtype), environment=_cpu()),
         Contestant("ours on transformers", ours("contestant", "transformers")),
         Contestant("published", peer("published", "published.py", str(folder), str(path), dtype)),
     ]
-    found = {name: rounds(contestants, count, set=name, count=size, tokens=tokens) for name, (size, tokens) in sets.items()}
+    found = {name: rounds(contestants, count, set=name, size=size, tokens=tokens) for name, (size, tokens) in sets.items()}
     for contestant in contestants:
         contestant.close()
     seconds = {

@@ -8,11 +8,12 @@ from pathlib import Path
 from vllm import LLM, SamplingParams
 
 
-def main(model_folder, prompts_path, eager):
+def main(model_folder, prompts_path, eager, dtype):
     started = time.monotonic()
     prompts = json.loads(Path(prompts_path).read_text(encoding="utf-8"))
     llm = LLM(
         model=model_folder,
+        dtype=dtype,
         max_model_len=2048,
         enforce_eager=eager == "eager",
         gpu_memory_utilization=0.9,

@@ -117,15 +117,18 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
         assert child.stderr is not None
         threading.Thread(target=_forward, args=(child.stderr, lines, log), daemon=True).start()
         engine = VllmEngine(child, Chat(store.load_tokenizer(folder)), lines)
-        engine.start(_model_settings(folder, settings))
+        engine.start(_model_settings(folder, settings, device))
         yield engine
 
 
-def _model_settings(folder: Path, settings: EngineSettings) -> dict[str, Any]:
+def _model_settings(folder: Path, settings: EngineSettings, device: compute.Device) -> dict[str, Any]:
+    dtype = settings.dtype
+    if dtype == "auto" and device.torch_name == "cpu":  # bf16 without instructions for it is several times slower than fp32
+        dtype = str(compute.precision(device)).removeprefix("torch.")
     quantization = {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization]
     return {
         "model": str(folder),
-        "dtype": settings.dtype,
+        "dtype": dtype,
         "quantization": quantization,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "gpu_memory_utilization": settings.gpu_memory_share,
