@@ -31,8 +31,6 @@ def requests_of(order: dict) -> list[Request]:
 def main(kind: str, *flags: str) -> None:
     folder = inputs.endless_model()
     settings = EngineSettings(kind=kind, eager="eager" in flags, max_model_tokens=2048, prefix_caching="uncached" not in flags)
-    if kind == "transformers":
-        settings = EngineSettings(kind=kind)
     started = time.monotonic()
     with open_engine(settings, str(folder), CACHE, batch_size=BATCH, log=lambda line: print(line, file=sys.stderr)) as engine:
 

@@ -44,7 +44,7 @@ class Noting:
 def step(root: Path, kind: str, count: int, url: str) -> None:
     """One run of the step, to be killed: texts go to `texts.json` at its end."""
     settings = EngineSettings(kind=kind, eager=True, max_model_tokens=1024, base_url=url or None)
-    model = "echo" if kind == "openai" else str(store.resolve(MODEL, CACHE))
+    model = _model(kind)
 
     @contextlib.contextmanager
     def opened():

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-
-import torch
 
 from benchmarks.contestant import requests_of
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import endless_model
-from reasoningrec_assets.compute import Device, precision
+from reasoningrec_assets.compute import Device, precision, visible_devices
+from reasoningrec_assets.generation.engines.vllm import child_environment
 from reasoningrec_assets.models.store import load_tokenizer
 
 
@@ -31,11 +29,17 @@ def run(quick: bool) -> list[Figure]:
     }
     path = CACHE / "prompts.json"
     path.write_text(json.dumps(prompts), encoding="utf-8")
-    dtype = str(precision(Device("cuda:0" if torch.cuda.is_available() else "cpu:0", ""))).removeprefix("torch.")
+    name = visible_devices()[0]
+    device = Device(name, "cpu" if name == "cpu:0" else "cuda:0")
+    dtype = str(precision(device)).removeprefix("torch.")
     eager = "eager" if quick else "compiled"
     contestants = [
         Contestant("ours on vLLM", ours("contestant", "vllm", eager)),
-        Contestant("bare vLLM", peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, dtype), environment=_cpu()),
+        Contestant(
+            "bare vLLM",
+            peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, dtype),
+            environment=child_environment(device),
+        ),
         Contestant("ours on transformers", ours("contestant", "transformers")),
         Contestant("published", peer("published", "published.py", str(folder), str(path), dtype)),
     ]
@@ -66,14 +70,3 @@ def run(quick: bool) -> list[Figure]:
     details = {name: min(values) for name, values in both.items()} | starts
     ratio = median_ratio(both["published"], both["ours on transformers"])
     return [*figures, Figure("transformers, both sets: times the published way", ratio, 1.3, details=details)]
-
-
-def _cpu() -> dict[str, str]:
-    """The same environment for a bare vLLM as our engine gives its own."""
-    cores = sorted(os.sched_getaffinity(0))
-    found = {
-        "VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}",
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-    }
-    return found | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}

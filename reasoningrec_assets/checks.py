@@ -41,7 +41,7 @@ def _check(
             "run_id": context.run.run_id,
             "at": datetime.now(UTC).isoformat(),
         }
-        opened.receipts.append_check(CheckReceipt(**of, check=name, **outcome, metrics=figures, details={}))
+        opened.receipts.append(CheckReceipt(**of, check=name, **outcome, metrics=figures, details={}))
         sync_catalogue(opened, context.log.info)
         return dg.AssetCheckResult(passed=passed, severity=severity, metadata=dict(figures))
 

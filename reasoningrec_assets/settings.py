@@ -73,6 +73,8 @@ class EngineSettings(Section):
             raise ValueError(f"the engine {self.kind} takes the quantization {' or '.join(sorted(able))}")
         if self.kind == "openai" and not self.base_url:
             raise ValueError("the engine openai needs a base_url such as http://127.0.0.1:8000/v1")
+        if "@" in (self.base_url or ""):
+            raise ValueError("base_url holds a name or password, which logs would show: the key comes from OPENAI_API_KEY alone")
         return self
 
 
@@ -100,6 +102,12 @@ class GenerationSettings(Section):
         ge=1, le=100_000, description="Requests committed to the cache together; a killed step loses less than this."
     )
     max_failed_share: float = Field(ge=0, le=1, description="The asset fails when more than this share of its requests failed.")
+
+    @model_validator(mode="after")
+    def _room_to_finish(self) -> Self:
+        if 0 < self.retry_tokens <= self.max_new_tokens:
+            raise ValueError("retry_tokens gives a cut answer more room: set it above max_new_tokens, or to 0 for no second try")
+        return self
 
 
 class ReasoningSettings(GenerationSettings):

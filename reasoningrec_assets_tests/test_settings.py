@@ -40,3 +40,20 @@ def test_a_misspelt_setting_is_refused(tmp_path):
     path.write_text(text.replace("lora_rank", "lora_rnak"))
     with pytest.raises(PermanentError, match="lora_rnak"):
         load_profile(str(path))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "problem"),
+    [
+        ("engine", {"kind": "openai"}, "needs a base_url"),
+        ("engine", {"kind": "openai", "base_url": "http://me:secret@127.0.0.1/v1"}, "OPENAI_API_KEY alone"),
+        ("engine", {"kind": "vllm", "quantization": "int8"}, "fp8 or nf4 or none"),
+        ("item_descriptions", {"retry_tokens": 20}, "set it above max_new_tokens"),
+        ("reasoning_labels", {"teacher_mode": "blind"}, "set it above 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(section, values, problem, monkeypatch):
+    monkeypatch.delenv("REASONINGREC_PROFILE", raising=False)
+    kind = type(getattr(load_profile(), section))
+    with pytest.raises(PermanentError, match=problem):
+        resolve(kind, section, dataset_settings={}, overrides=values)

@@ -1,10 +1,8 @@
 """What the catalogue file holds: tables, views and macros as SQL text, declared once, and the rows that a receipt becomes."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets.lake.files import canonical_json
@@ -15,7 +13,7 @@ from reasoningrec_assets.sql import exact_path, literal
 Row = tuple[Any, ...]
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "3"
+LAYOUT_VERSION = "4"
 
 
 def _typed(declared: str) -> dict[str, str]:
@@ -82,7 +80,7 @@ GROUP BY w.asset, w.partition, w.data_version, w.sequence ORDER BY depth, w.asse
 # What a step that generates text leaves among its metrics as `generation_<name>`: the columns of `generation_statistics`.
 GENERATION_METRICS = (
     *("requests", "different_requests", "cache_hits", "calls", "prompt_tokens", "completion_tokens", "tokens_per_second"),
-    *("seconds", "ok", "trimmed", "empty", "failed", "failed_share", "second_tries", "over_word_limit_share", "cost"),
+    *("seconds", "ok", "trimmed", "empty", "failed", "failed_share", "retried", "over_word_limit_share", "cost"),
 )
 
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
@@ -115,15 +113,6 @@ def lake_view(files: list[str]) -> str:
     paths = ", ".join(literal(exact_path(file)) for file in files)
     # a folder called `a=b` is a name here, not a column
     return f"SELECT * FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
-
-
-def receipt_files(root: Path) -> set[str]:
-    """Paths of all receipts below a receipts folder, relative to it; one directory walk, nothing is opened."""
-    start = len(str(root)) + 1
-    found: set[str] = set()
-    for folder, _, names in os.walk(root):
-        found.update(f"{folder}/{name}"[start:] for name in names if name.endswith(".json") and name[:-5].isdigit())
-    return found
 
 
 def rows_of(lake: Lake, relative: str) -> Iterator[tuple[str, Row]]:

@@ -85,7 +85,7 @@ def _update(lake: Lake, log: Log) -> int | None:
             query = "SELECT receipt FROM materializations UNION ALL SELECT receipt FROM check_results"
             known = {receipt for (receipt,) in connection.execute(query).fetchall()}
             # compared as sets, not by the highest number: a damaged receipt that was repaired is followed too
-            on_disk = layout.receipt_files(lake.receipts.root)
+            on_disk = lake.receipts.files()
             if made_for != _identity(lake):
                 problem = f"was made for {made_for}"
             elif known - on_disk:
@@ -109,7 +109,7 @@ def _replace(lake: Lake, log: Log) -> int:
             with duckdb.connect(str(fresh)) as connection:
                 connection.execute(layout.creation_script())
                 connection.executemany("INSERT INTO catalog_info VALUES (?, ?)", list(_identity(lake).items()))
-                count = _project(connection, lake, layout.receipt_files(lake.receipts.root), log)
+                count = _project(connection, lake, lake.receipts.files(), log)
         except duckdb.Error as error:
             doing, problem = "make the catalogue from the receipts", _first_line(error)
             remedy = "Check the free space and the permissions there; the receipts are untouched, so rebuild again"

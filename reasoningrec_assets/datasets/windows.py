@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
 from reasoningrec_assets.datasets.registry import Dataset
@@ -76,3 +77,8 @@ def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, d
     connection.execute(_SEQUENCES_SQL, {"interactions": exact_path(interactions), **lengths})
     counts = query(_COUNTS_SQL, on=connection, interactions=interactions, history=history).to_pylist()[0]
     return stream(_WINDOWS_SQL, on=connection, dataset=dataset.name, history=history), counts
+
+
+def window_name(row: Mapping[str, Any]) -> str:
+    """What names one row of ``interaction_windows``, and of every table that has one row for each: split, user and target."""
+    return f"{row['split']}/{row['user_id']}/{row['target_item_id']}"

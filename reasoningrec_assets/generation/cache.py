@@ -37,16 +37,21 @@ class GenerationCache:
         self.folder = root / identity.folder
         self.scratch = root.parent / "scratch"
         self.identity = identity
+        self._read: set[str] = set()
 
     def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> tuple[dict[str, Answer], Speed]:
-        """The answers that are there, by key, and the speed at which all answers in this folder were written."""
+        """The answers that are there, by key, and the speed at which they and all others were written.
+
+        Asked again, it looks at the shards that came since: the keys that it did not find are not in the ones before.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         wanted = pa.array(list(keys), pa.string())
         found: dict[str, Answer] = {}
         tokens, seconds = 0, 0.0
-        for _, table in intact_shards(self.folder, log):
+        for shard, table in intact_shards(self.folder, log, skip=self._read):
+            self._read.add(shard.name)
             tokens += sum(table["completion_tokens"].to_pylist())
             seconds += sum(table["seconds"].to_pylist())
             rows = table.filter(pc.field("key").isin(wanted)).to_pylist(maps_as_pydicts="strict")
@@ -85,13 +90,16 @@ def write_shard(table: pa.Table, folder: Path, scratch_parent: Path, identity: M
         move_into_place(shard, folder / f"{sha256_file(shard)}{SUFFIX}")
 
 
-def intact_shards(folder: Path, log: Callable[[str], None]) -> Iterator[tuple[Path, pa.Table]]:
+def intact_shards(folder: Path, log: Callable[[str], None], *, skip: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
     """Every shard that matches its checksum. A damaged one is set aside, so that its answers are written again."""
     import pyarrow.parquet as pq
 
-    for shard in sorted(folder.glob(f"*{SUFFIX}")):
-        if sha256_file(shard) == shard.stem:
-            yield shard, pq.read_table(shard)
+    for shard in sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in skip):
+        try:
+            if sha256_file(shard) == shard.stem:
+                yield shard, pq.read_table(shard)
+                continue
+            aside = shard.replace(shard.with_suffix(".corrupt"))
+        except FileNotFoundError:  # a gc removed it meanwhile, or another run set it aside
             continue
-        aside = shard.replace(shard.with_suffix(".corrupt"))
         log(f"the cache shard {shard} does not match its checksum: set aside as {aside.name}, its answers are written again")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets import sql
-from reasoningrec_assets.generation.cache import IDENTITY, intact_shards, write_shard
+from reasoningrec_assets.generation.cache import IDENTITY, intact_shards, shard_schema, write_shard
 from reasoningrec_assets.lake.files import canonical_json, disk_errors, exclusive, move_into_place, scratch_folder
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Lake
@@ -33,9 +33,8 @@ COPY (
 
 def live_tables(lake: Lake) -> list[Receipt]:
     """The newest receipt of every table whose rows name a cached answer."""
-    folders = {path.parent for path in lake.receipts.root.rglob("[0-9]*.json") if "checks" not in path.parts}
-    partitions = [(str(folder.parent.relative_to(lake.receipts.root)), folder.name) for folder in sorted(folders)]
-    newest = [lake.receipts.newest(asset, partition) for asset, partition in partitions]
+    partitions = {tuple(path.rsplit("/", 2)[:2]) for path in lake.receipts.files() if "/checks/" not in path}
+    newest = [lake.receipts.newest(asset, partition) for asset, partition in sorted(partitions)]
     return [receipt for receipt in newest if receipt and any(column["name"] == "cache_key" for column in receipt.columns)]
 
 
@@ -102,13 +101,10 @@ def export_labels(root: Path, target: Path, *, log: Log = print) -> int:
         return 0
     connection = sql.connect()
     connection.register("receipts", pa.Table.from_pylist([_provenance(lake, receipt) for receipt in tables]))
-    shards = [
-        shard.drop_columns(["text", "finish_reason", "error"])
-        for folder in _folders(root)
-        for _, shard in intact_shards(folder, log)
-    ]
-    # a key stands in two shards where two runs without a common lock wrote it: either answer will do, but one row
-    connection.register("all_answers", pa.concat_tables(shards))
+    dropped = ["text", "finish_reason", "error"]  # the tables have them
+    shards = [shard.drop_columns(dropped) for folder in _folders(root) for _, shard in intact_shards(folder, log)]
+    # a gc that was killed leaves a key in two shards: the same answer, and one row for it
+    connection.register("all_answers", pa.concat_tables([shard_schema().empty_table().drop_columns(dropped), *shards]))
     connection.execute(
         "CREATE VIEW answers AS SELECT * FROM all_answers QUALIFY row_number() OVER (PARTITION BY key ORDER BY seconds) = 1"
     )

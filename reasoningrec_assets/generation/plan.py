@@ -59,8 +59,9 @@ class Writer:
 
 @dataclass(frozen=True)
 class Plan:
-    """The requests of a run by key, one key per row, in chunks of places, and what the cache has of them."""
+    """The requests of a run by name and key, one of each per row, in chunks of places, and what the cache has of them."""
 
+    names: list[str]
     keys: list[str]
     chunks: list[list[int]]
     hits: dict[str, Answer]
@@ -73,12 +74,14 @@ def make_plan(rows: Sequence[Any], ask: Callable[[Any], Request], writer: Writer
     Order and chunks depend on the requests alone, never on what the cache holds, so a resumed run has the same chunks:
     low-precision arithmetic gives other texts in other company.
     """
+    names: list[str] = []
     keys: list[str] = []
     places: dict[str, int] = {}
     sorting: dict[str, tuple[Any, ...]] = {}
     for place, row in enumerate(rows):
         request = ask(row)
         key = key_of(request, writer.identity, writer.sampling)
+        names.append(request.row)
         keys.append(key)
         if key not in places:
             places[key] = place
@@ -89,7 +92,7 @@ def make_plan(rows: Sequence[Any], ask: Callable[[Any], Request], writer: Writer
     estimate = _estimate([ask(rows[place]).message for place in _spread(missing)], len(missing), speed, writer)
     estimate |= {"requests": float(len(rows)), "different_requests": float(len(places)), "cache_hits": float(len(hits))}
     chunks = [submitted[start : start + writer.chunk_size] for start in range(0, len(submitted), writer.chunk_size)]
-    return Plan(keys, chunks, hits, estimate)
+    return Plan(names, keys, chunks, hits, estimate)
 
 
 def described(plan: Plan, model: str) -> str:
@@ -101,7 +104,9 @@ def described(plan: Plan, model: str) -> str:
     )
     if figures["missing"]:
         text += f": about {figures['prompt_tokens']:.0f} prompt tokens, at most {figures['completion_tokens']:.0f} new ones"
-        text += f", at most {figures['seconds']:.0f} s" if "seconds" in figures else ", no time measured yet with this model"
+        text += (
+            f", about {figures['seconds']:.0f} s for these" if "seconds" in figures else ", no time measured yet with this model"
+        )
         text += f", cost at most {figures['cost']:.2f}" if "cost" in figures else ""
     return text
 
@@ -109,9 +114,8 @@ def described(plan: Plan, model: str) -> str:
 def _rank(message: str, order: Order) -> tuple[Any, ...]:
     if order == "length":  # longest first: padding is wasted work, and the largest batch shows at once whether memory is enough
         return (-len(message),)
-    return tuple(
-        zlib.crc32(message[: 256 << step].encode()) for step in range(6)
-    )  # by shared beginnings, which are computed once
+    # by shared beginnings of up to 8,192 characters, which a prefix cache computes once
+    return tuple(zlib.crc32(message[: 256 << step].encode()) for step in range(6))
 
 
 def _spread(places: Sequence[int]) -> Sequence[int]:
@@ -122,10 +126,10 @@ def _spread(places: Sequence[int]) -> Sequence[int]:
 def _estimate(messages: Sequence[str], missing: int, speed: Speed, writer: Writer) -> dict[str, float]:
     count = writer.count_tokens or (lambda text: len(text) // CHARACTERS_PER_TOKEN)
     prompt = sum(map(count, messages)) * missing / len(messages) if messages else 0.0
-    completion = float(missing * writer.sampling.max_new_tokens)
+    completion = float(missing * (writer.sampling.max_new_tokens + writer.sampling.retry_tokens))
     figures = {"missing": float(missing), "prompt_tokens": prompt, "completion_tokens": completion}
     if speed.tokens:
         figures["seconds"] = completion * speed.seconds / speed.tokens
     if writer.prices.prompt or writer.prices.completion:
-        figures["cost"] = writer.prices.of(prompt, completion)
+        figures["cost"] = writer.prices.of(prompt * (2 if writer.sampling.retry_tokens else 1), completion)
     return figures

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reasoningrec_assets.errors import DryRun, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
@@ -66,7 +66,7 @@ def write_texts(rows: Sequence[Row], ask: Callable[[Row], Request], writer: Writ
             answers |= cache.lookup(set(plan.keys) - set(answers), log=writer.log)[0]
             written = _execute(plan, lambda place: ask(rows[place]), answers, engine, cache, writer)
     answers |= {answer.key: answer for answer in written}
-    return _published(rows, ask, plan, answers, written, writer, seconds=time.monotonic() - started)
+    return _published(plan, answers, written, writer, seconds=time.monotonic() - started)
 
 
 def _execute(
@@ -128,8 +128,6 @@ def _unfinished(answer: Answer) -> bool:
 
 
 def _published(
-    rows: Sequence[Any],
-    ask: Callable[[Any], Request],
     plan: Plan,
     answers: Mapping[str, Answer],
     written: Sequence[Answer],
@@ -137,7 +135,7 @@ def _published(
     *,
     seconds: float,
 ) -> Written:
-    texts = [_published_text(ask(row).row, answers[key]) for row, key in zip(rows, plan.keys, strict=True)]
+    texts = [_published_text(name, answers[key]) for name, key in zip(plan.names, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
     if statuses["failed"] > writer.max_failed_share * len(texts):
         raise TransientError(
@@ -156,7 +154,7 @@ def _published(
         "different_requests": float(len(answers)),
         "cache_hits": float(len(answers) - len(written)),
         "calls": float(calls),
-        "second_tries": float(sum(answer.attempts > 1 for answer in written)),
+        "retried": float(sum(answer.attempts > 1 for answer in written)),
         "prompt_tokens": float(prompt),
         "completion_tokens": float(completion),
         "tokens_per_second": completion / compute if compute else 0.0,

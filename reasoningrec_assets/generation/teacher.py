@@ -14,6 +14,7 @@ from typing import Any
 
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
+from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.generation.engines import open_engine
 from reasoningrec_assets.generation.plan import Prices, Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
@@ -146,10 +147,10 @@ def reason_about_labels(
     kind, words = dataset.item_kind, settings.words
 
     def conditioned(row: Mapping[str, Any]) -> Request:
-        return Request(_name(row), reasoning_prompt(context.window(row), liked=row["label"], kind=kind, words=words))
+        return Request(window_name(row), reasoning_prompt(context.window(row), liked=row["label"], kind=kind, words=words))
 
     def blind(drawn: tuple[Mapping[str, Any], int]) -> Request:
-        return Request(_name(drawn[0]), blind_prompt(context.window(drawn[0]), kind=kind, words=words), draw=drawn[1])
+        return Request(window_name(drawn[0]), blind_prompt(context.window(drawn[0]), kind=kind, words=words), draw=drawn[1])
 
     metrics = {f"train_{name}": float(value) for name, value in train.counts.items()}
     kept: dict[str, Text] = {}
@@ -162,23 +163,19 @@ def reason_about_labels(
                 kept.setdefault(text.row, replace(text, text=reasoning))
         metrics |= {f"blind_{name}": value for name, value in guessed.metrics.items()}
         metrics["blind_right_share"] = len(kept) / len(chosen) if chosen else 0.0
-    told = write_texts([row for row in chosen if _name(row) not in kept], conditioned, writer)
+    told = write_texts([row for row in chosen if window_name(row) not in kept], conditioned, writer)
     mode = dict.fromkeys(kept, "blind") | dict.fromkeys(
         (text.row for text in told.texts), "conditioned" if settings.teacher_mode == "conditioned" else "conditioned_fallback"
     )
     texts = kept | {text.row: text for text in told.texts}
     rows = [
         {name: row[name] for name in ("split", "user_id", "target_item_id", "label")}
-        | {"teacher_mode": mode[_name(row)]}
-        | _columns(texts[_name(row)], writer)
+        | {"teacher_mode": mode[window_name(row)]}
+        | _columns(texts[window_name(row)], writer)
         for row in chosen
     ]
     template = templates.REASONING if settings.teacher_mode == "conditioned" else templates.REASONING_BLIND
     return _output(REASONING_LABELS, dataset, rows, metrics | told.metrics, writer, template)
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['split']}/{row['user_id']}/{row['target_item_id']}"
 
 
 def _say_short(counts: Mapping[str, int], log: Log) -> None:

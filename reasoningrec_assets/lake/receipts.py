@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -100,7 +101,13 @@ class ReceiptStore:
                 if create_exclusive(folder / f"{numbered.sequence:08d}.json", content, scratch):
                     return numbered
 
-    append_check = append  # for a check's outcome
+    def files(self) -> set[str]:
+        """Paths of all receipts, relative to the root; one walk over the folders, nothing is opened."""
+        start = len(str(self.root)) + 1
+        found: set[str] = set()
+        for folder, _, names in os.walk(self.root):
+            found.update(f"{folder}/{name}"[start:] for name in names if name.endswith(".json") and name[:-5].isdigit())
+        return found
 
     def newest(self, asset: str, partition: str) -> Receipt | None:
         """The newest successful receipt of a partition, or None."""

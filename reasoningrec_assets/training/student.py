@@ -12,6 +12,7 @@ from typing import Any
 from reasoningrec_assets import compute
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample
+from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.generation.engines.transformers import open_engine
 from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
@@ -49,17 +50,19 @@ def build_splits(
     import pyarrow as pa
 
     context = load_context(items, descriptions=descriptions, profiles=profiles)
-    reasoning = {_key(row): str(row["text"]) for row in read_rows(labels)}
-    chosen = [row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and _key(row) in reasoning)]
+    reasoning = {window_name(row): str(row["text"]) for row in read_rows(labels)}
+    chosen = [
+        row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
+    ]
     chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
-    bare = sum(row["split"] == "train" and not reasoning[_key(row)] for row in chosen)
+    bare = sum(row["split"] == "train" and not reasoning[window_name(row)] for row in chosen)
     if bare:
         # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
         why = "the teacher's answer was empty, cut or failed"
         log(f"{bare} training rows have no reasoning ({why}): they teach their label alone")
 
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
-        label, text = bool(row["label"]), reasoning.get(_key(row), "")
+        label, text = bool(row["label"]), reasoning.get(window_name(row), "")
         return student_record(context.window(row), liked=label, reasoning=text, kind=dataset.item_kind)
 
     sizes = Counter(str(row["split"]) for row in chosen)
@@ -157,7 +160,7 @@ def predict(
 
         def ask(index: int) -> Request:
             label = student_answer(liked=scores[index] > 0, reasoning="")
-            return Request(_key(rows[index]), encoded[index].message, prefill=f"{label}\n")
+            return Request(window_name(rows[index]), encoded[index].message, prefill=f"{label}\n")
 
         writer = Writer(
             model=base_model,
@@ -177,7 +180,7 @@ def predict(
             "method": method,
             "score": score,
             "probability": 1 / (1 + math.exp(-score)) if score > -700 else 0.0,  # exp overflows a float near 710
-            "explanation": explanations.get(_key(row)),
+            "explanation": explanations.get(window_name(row)),
         }
         for row, score in zip(rows, scores, strict=True)
     ]
@@ -194,10 +197,6 @@ def predict(
 
 def _example(dataset: Dataset, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"dataset": dataset.name} | {name: row[name] for name in ("split", "user_id", "target_item_id", "label")}
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return f"{row['split']}/{row['user_id']}/{row['target_item_id']}"
 
 
 def _curve_markdown(epochs: Sequence[Epoch]) -> str:

@@ -72,7 +72,7 @@ class Store:
 
     def check(self, receipt: Receipt, name: str = "leak_probe", *, passed: bool = True) -> None:
         at = "2026-01-02T03:04:05+00:00"
-        self.lake.receipts.append_check(
+        self.lake.receipts.append(
             CheckReceipt(
                 *(receipt.asset, receipt.partition, name, passed, "ERROR", "run-1", at, receipt.data_version),
                 metrics={"auc": 0.5},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.generation.__main__ import main
-from reasoningrec_assets.generation.cache import GenerationCache
+from reasoningrec_assets.generation.cache import GenerationCache, intact_shards
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity
 from reasoningrec_assets.lake.schemas import ITEM_DESCRIPTIONS
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
@@ -94,3 +95,23 @@ def test_export_holds_every_live_text_with_where_it_came_from(root, capsys):
     assert (last["text"], last["asset"], last["data_version"]) == ("text of c", "item_descriptions", newest.data_version)
     assert (last["prompt_tokens"], last["completion_tokens"], last["attempts"]) == (10, 3, 1)
     assert last["prompts"] == '{"item_description":"hash"}'
+
+
+def test_export_without_a_cache_still_holds_the_texts(root):
+    shutil.rmtree(root / "cache")
+    assert main(["--data", str(root), "export", str(root / "labels.parquet")]) == 0
+    rows = pq.read_table(root / "labels.parquet").to_pylist()
+    assert [(row["text"], row["prompt_tokens"]) for row in rows] == [
+        ("text of a", None),
+        ("text of b", None),
+        ("text of c", None),
+    ]
+
+
+def test_a_shard_that_a_gc_removes_meanwhile_is_passed_over(root):
+    cache = GenerationCache(root / "cache", IDENTITY)
+    shards = intact_shards(cache.folder, lambda _: None)
+    next(shards)
+    for path in cache.folder.glob("*.parquet"):
+        path.unlink()
+    assert list(shards) == []

@@ -186,7 +186,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_room_to_finish(tmp_path):
     written = write(requests_of("a", "bb"), tmp_path, engine, sampling=ladder)
     assert engine.batches == [["bb", "a"], ["bb", "a"]]
     assert [(text.text, text.status) for text in written.texts] == [("a. Half a sentence.", "ok"), ("bb. Half a sentence.", "ok")]
-    assert (written.metrics["generation_second_tries"], written.metrics["generation_completion_tokens"]) == (2, 8)
+    assert (written.metrics["generation_retried"], written.metrics["generation_completion_tokens"]) == (2, 8)
     again = CutEngine()
     assert write(requests_of("a", "bb"), tmp_path, again, sampling=ladder).texts == written.texts
     assert again.batches == []
@@ -216,7 +216,9 @@ def test_a_dry_run_says_what_it_would_spend_and_spends_nothing(tmp_path):
         "completion_tokens": 20,
     }
     assert plan.value.figures == pytest.approx(expected | {"seconds": 1.0, "cost": 30 + 2 * 20})
-    assert "2 to write with model: about 30 prompt tokens, at most 20 new ones, at most 1 s, cost at most 70.00" in said[0]
+    assert (
+        "2 to write with model: about 30 prompt tokens, at most 20 new ones, about 1 s for these, cost at most 70.00" in said[0]
+    )
 
 
 def test_the_estimate_counts_a_spread_of_the_requests(tmp_path):

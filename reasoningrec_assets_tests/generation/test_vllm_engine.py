@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reasoningrec_assets.compute import Device
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.generation.engines import open_engine
+from reasoningrec_assets.generation.engines.vllm import child_environment
 from reasoningrec_assets.generation.requests import Request, Sampling
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
@@ -77,8 +79,7 @@ def server(folder, vllm):
         "smollm2",
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", "1024", "--dtype", "float32"]
-    cores = sorted(os.sched_getaffinity(0))
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}"}
+    environment = child_environment(Device("cpu:0", "cpu"))
     process = subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -29,5 +29,7 @@ def open_engine(
     from reasoningrec_assets.generation.engines import transformers
 
     adapter = Path(settings.adapter) if settings.adapter else None
-    quantization = "none" if settings.quantization == "fp8" else settings.quantization  # fp8 is refused by the settings
-    return transformers.open_engine(model, data_root, batch_size=batch_size, adapter=adapter, quantization=quantization, log=log)
+    assert settings.quantization != "fp8", "the settings refuse it for this engine"
+    return transformers.open_engine(
+        model, data_root, batch_size=batch_size, adapter=adapter, quantization=settings.quantization, log=log
+    )

@@ -108,7 +108,7 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,
-                env=_environment(device),
+                env=child_environment(device),
             )
         except OSError as error:
             remedy = "Correct the engine setting python, or leave it out where vLLM shares this environment"
@@ -140,7 +140,8 @@ def _model_settings(folder: Path, settings: EngineSettings, device: compute.Devi
     }
 
 
-def _environment(device: compute.Device) -> dict[str, str]:
+def child_environment(device: compute.Device) -> dict[str, str]:
+    """The variables that vLLM runs with on a leased device; those that are set already win."""
     environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **os.environ}
     if device.torch_name == "cpu":
         cores = sorted(os.sched_getaffinity(0))
