@@ -12,6 +12,9 @@ import sys
 import threading
 from typing import Any
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# vLLM is an extra: where it is not installed, the type checker takes the engine beside this file for it
+
 GRACE_SECONDS = 20.0
 
 
