@@ -48,7 +48,16 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     environment = os.environ | {"DAGSTER_HOME": str(home), "REASONINGREC_DATA": str(tmp_path / "data")}
-    process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        # a shell starts what it runs in the background with interrupts ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         data = ask(port, QUERY, time.monotonic() + 90)
     finally:

@@ -51,13 +51,15 @@ def logistic_regression_predictions(
     context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource
 ) -> dg.MaterializeResult:
     """The floor with a little training: logistic regression on five features of the training events."""
+    cut = next(iter(registry.get(context.partition_key).cuts), None)
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.baselines.logistic_regression import logistic_regression
 
-        return Output(*logistic_regression(context.partition_key, inputs["interaction_windows"], inputs["cleaned_interactions"]))
+        tables = (inputs["interaction_windows"], inputs["cleaned_interactions"])
+        return Output(*logistic_regression(context.partition_key, *tables, cut=cut))
 
-    return materialize(context, lake, build, settings={}, config=config)
+    return materialize(context, lake, build, settings={"cut": cut}, config=config)
 
 
 METHODS = {

@@ -32,7 +32,7 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
         return Output(*cleaning.clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch))
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
-    decides = {"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed"}
+    decides = {"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed", "one_user_per_sequence"}
     settings = {"dataset": dataset.model_dump(include=decides), "repeated_pairs": config.repeated_pairs}
     return materialize(context, lake, build, settings=settings, config=config)
 
@@ -57,5 +57,10 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
     def build(inputs: Inputs) -> Output:
         return Output(*windows.build(dataset, inputs["cleaned_interactions"]))
 
-    record = dataset.model_dump(include={"history_length", "profile_items", "profile_skip_last"})
-    return materialize(context, lake, build, settings={"protocol": "leave-last-out", "dataset": record}, config=config)
+    lengths = {"history_length", "profile_items"}
+    lengths |= {"cut_dates", "targets_per_user"} if dataset.cut_dates else {"profile_skip_last"}
+    settings = {
+        "protocol": "global-temporal" if dataset.cut_dates else "leave-last-out",
+        "dataset": dataset.model_dump(mode="json", include=lengths),
+    }
+    return materialize(context, lake, build, settings=settings, config=config)

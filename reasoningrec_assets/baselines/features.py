@@ -33,7 +33,8 @@ _FEATURES_SQL = f"""{_SHOWN},
 -- An interaction counts as a training event when it lies strictly before its user's earliest target of any split.
 -- Leaving the train targets out too costs one event per user, and means that no row ever sees its own label: counting
 -- them, and leaving only a row's own out, turns an item's like rate against the label of the very row (an item liked
--- once looks unliked to the one train row that liked it), which the test rows don't have.
+-- once looks unliked to the one train row that liked it), which the test rows don't have. Where windows are cut by
+-- dates, only what happened before the first cut counts, whoever did it.
 first_target AS (
     SELECT user_id, min(position) AS position
     FROM read_parquet($interactions) AS events SEMI JOIN read_parquet($windows) AS windows
@@ -42,7 +43,8 @@ first_target AS (
 item_events AS (
     SELECT item_id, count(*) AS events, count(*) FILTER (liked) AS likes
     FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
-    WHERE first_target.position IS NULL OR events.position < first_target.position GROUP BY item_id
+    WHERE coalesce(events."timestamp" < $cut, first_target.position IS NULL OR events.position < first_target.position)
+    GROUP BY item_id
 )
 SELECT split, user_id, target_item_id, label, like_rate,
     (coalesce(likes, 0) + {ITEM_PSEUDO_EVENTS} * rate) / (coalesce(events, 0) + {ITEM_PSEUDO_EVENTS}) AS item_like_rate,
@@ -59,15 +61,16 @@ ORDER BY split, user_id, target_item_id
 """
 
 
-def window_features(windows: Path, interactions: Path) -> pa.Table:
+def window_features(windows: Path, interactions: Path, *, cut: int | None = None) -> pa.Table:
     """The five features of every window as float64, without nulls, after its split, user_id, target_item_id and label.
 
     ``like_rate``: share liked in the shown history, smoothed; ``item_like_rate``: share of the target item's training
     events that were likes, smoothed; ``item_popularity``: log(1 + number of those events); ``last_label``: 1 where the
     latest history item was liked; ``recent_like_rate``: share liked among the last five (of a history shorter than ten, its
     later half). An empty history and an unseen item take the like rate of the train targets. Rows are ordered by the key.
+    ``cut`` is the first cut of global-temporal windows, in seconds.
     """
-    return query(_FEATURES_SQL, windows=windows, interactions=interactions)
+    return query(_FEATURES_SQL, windows=windows, interactions=interactions, cut=cut)
 
 
 def history_rates(windows: Path) -> pa.Table:

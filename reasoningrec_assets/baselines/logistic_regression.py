@@ -9,13 +9,15 @@ import pyarrow as pa
 from reasoningrec_assets.baselines.features import FEATURES, predictions_table, window_features
 
 
-def logistic_regression(dataset_name: str, windows: Path, interactions: Path) -> tuple[pa.Table, dict[str, float]]:
+def logistic_regression(
+    dataset_name: str, windows: Path, interactions: Path, *, cut: int | None = None
+) -> tuple[pa.Table, dict[str, float]]:
     """Fit on all train rows, score every valid and test row by the decision function; rows of `predictions`, and metrics."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table = window_features(windows, interactions)
+    table = window_features(windows, interactions, cut=cut)
     is_train = table["split"].to_numpy() == "train"
     features = np.column_stack([table[name].to_numpy() for name in FEATURES])
     train_labels, inputs = table["label"].to_numpy()[is_train], features[~is_train]

@@ -29,15 +29,21 @@ QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY "timestamp" {o
 _USERS_SQL = """
 CREATE TABLE users AS
 WITH sizes AS (
-    SELECT user_id, count(*) AS raw, count(repeated) AS given_up
+    -- a sum, because an exclusive or would cancel rows that stand twice
+    SELECT user_id, count(*) AS raw, count(repeated) AS given_up, sum(hash(item_id, rating, "timestamp")::HUGEINT) AS content
     FROM events LEFT JOIN (SELECT row, row AS repeated FROM repeats) USING (row) GROUP BY user_id
 ), judged AS (
-    SELECT *, CASE WHEN raw < $fewest THEN 'below_min' WHEN raw - given_up < $shortest THEN 'short' ELSE 'kept' END AS verdict,
-        row_number() OVER (PARTITION BY verdict ORDER BY md5($seed || ':' || user_id), user_id) AS draw
+    SELECT *, CASE WHEN raw < $fewest THEN 'below_min' WHEN raw - given_up < $shortest THEN 'short' ELSE 'kept' END AS verdict
     FROM sizes
+), compared AS (
+    SELECT * EXCLUDE (verdict), verdict = 'kept' AND count(*) OVER same > 1 AS has_twin,
+        CASE WHEN $one AND verdict = 'kept' AND row_number() OVER (same ORDER BY user_id) > 1 THEN 'twin' ELSE verdict END AS verdict
+    FROM judged WINDOW same AS (PARTITION BY verdict, raw, content)
+), drawn AS (
+    SELECT *, row_number() OVER (PARTITION BY verdict ORDER BY md5($seed || ':' || user_id), user_id) AS draw FROM compared
 )
-SELECT user_id, raw, given_up, CASE WHEN verdict = 'kept' AND draw > $sample THEN 'not_sampled' ELSE verdict END AS fate
-FROM judged
+SELECT user_id, raw, given_up, has_twin, CASE WHEN verdict = 'kept' AND draw > $sample THEN 'not_sampled' ELSE verdict END AS fate
+FROM drawn
 """
 _COUNTS_SQL = """
 SELECT
@@ -47,7 +53,9 @@ SELECT
     coalesce(sum(raw) FILTER (fate = 'below_min'), 0)::BIGINT AS dropped_user_below_min_ratings,
     coalesce(sum(given_up) FILTER (fate <> 'below_min'), 0)::BIGINT AS dropped_repeated_pair,
     coalesce(sum(raw - given_up) FILTER (fate = 'short'), 0)::BIGINT AS dropped_user_below_four_rows,
-    coalesce(sum(raw - given_up) FILTER (fate = 'not_sampled'), 0)::BIGINT AS dropped_not_sampled
+    coalesce(sum(raw - given_up) FILTER (fate = 'twin'), 0)::BIGINT AS dropped_identical_sequence,
+    coalesce(sum(raw - given_up) FILTER (fate = 'not_sampled'), 0)::BIGINT AS dropped_not_sampled,
+    count(*) FILTER (has_twin) AS users_with_identical_sequence
 FROM users
 """
 _SEQUENCES_SQL = """
@@ -79,7 +87,7 @@ def clean(
     history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
 
     Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; and counts, of
-    which the four ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file with the role ``ratings``
+    which the five ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file with the role ``ratings``
     breaks its layout, or no user is left.
     """
     connection = connect(threads=threads, temp_directory=temp_directory)
@@ -87,7 +95,7 @@ def clean(
     rule, order = {"last": ("true", "DESC"), "first": ("true", "ASC"), "keep": ("false", "ASC")}[repeated_pairs]
     connection.execute(_REPEATS_SQL.format(rule=rule, order=order))
     limits = {"fewest": dataset.min_ratings, "shortest": MIN_SEQUENCE, "sample": dataset.sample_users or 2**62}
-    connection.execute(_USERS_SQL, {**limits, "seed": str(dataset.sample_seed)})
+    connection.execute(_USERS_SQL, {**limits, "one": dataset.one_user_per_sequence, "seed": str(dataset.sample_seed)})
     counts = query(_COUNTS_SQL, on=connection).to_pylist()[0]
     if not counts["users_out"]:
         most, longest = query("SELECT max(raw), max(raw - given_up) FROM users", on=connection).to_pylist()[0].values()

@@ -1,5 +1,6 @@
 """One declared record per dataset. The Dagster definitions import this module, so it needs nothing but pydantic."""
 
+from datetime import UTC, date, datetime, time
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
@@ -44,6 +45,14 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     # The three targets must stay out of the profile, hence at least 3.
     profile_skip_last: int = Field(default=3, ge=3, description="This many last items are never profile items.")
     profile_words: int = Field(default=100, ge=1, description="Longest user profile in words.")
+    cut_dates: tuple[date, date, date] | None = Field(
+        default=None,
+        description="Global-temporal windows: the first day, UTC, of the train, valid and test targets; by default leave-last-out.",
+    )
+    targets_per_user: int = Field(default=5, ge=1, description="Global-temporal: a user's first targets in each split, at most.")
+    one_user_per_sequence: bool = Field(
+        default=False, description="Of users with the same items, ratings and times keep the one with the smallest id."
+    )
     base: str | None = Field(default=None, description="Dataset whose raw files this one shares.")
     sample_users: int | None = Field(default=None, ge=1, description="Keep a seeded sample of this many users.")
     sample_seed: int = Field(default=42, description="Seed of the user sample.")
@@ -54,6 +63,17 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
         if (self.liked_at_least is None) == (self.liked_above is None):
             raise ValueError("set exactly one of liked_at_least and liked_above")
         return self
+
+    @model_validator(mode="after")
+    def _cuts_in_order(self) -> Self:
+        if self.cut_dates is not None and not self.cut_dates[0] < self.cut_dates[1] < self.cut_dates[2]:
+            raise ValueError("cut_dates must go up: first day of the train, then of the valid, then of the test targets")
+        return self
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """The cut dates as seconds since 1970-01-01 UTC; empty under leave-last-out."""
+        return tuple(int(datetime.combine(day, time(), UTC).timestamp()) for day in self.cut_dates or ())
 
     @property
     def raw_name(self) -> str:
@@ -129,6 +149,15 @@ _RECORDS = (
             "profile_items": 8,
             "sample_users": 80,
             "settings": {"sampling": {"k": 32, "valid_rows": 12, "explained_rows": 6}, "training": {"epochs": 2}},
+        }
+    ),
+    _ML100K.model_copy(
+        update={
+            "name": "ml100k_temporal",
+            "title": "MovieLens-100K, split by dates",
+            "base": "ml100k",
+            # three quarters of the seven months lie before the last cut; each split has 430 to 519 targets of 96 to 120 users
+            "cut_dates": (date(1997, 12, 1), date(1998, 1, 15), date(1998, 3, 1)),
         }
     ),
     _movielens(

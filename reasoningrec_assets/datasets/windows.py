@@ -1,4 +1,4 @@
-"""Target, history and profile of each user's examples, cut from the ends of the sequences that `cleaning` makes."""
+"""Target, history and profile of each user's examples: leave-last-out here, by dates in `temporal`; both from `cleaning`'s rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reasoningrec_assets.datasets import temporal
 from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.sql import connect, exact_path, query, stream
@@ -59,6 +60,12 @@ FROM cut ORDER BY back DESC, user_id
 
 
 def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
+    """The windows of the dataset's protocol: `temporal` where it has cut dates, else leave-last-out; and counts."""
+    reader, counts = (temporal.build if dataset.cuts else leave_last_out)(dataset, interactions)
+    return reader, {**counts, "targets_per_user": dataset.targets_per_user if dataset.cuts else 1}
+
+
+def leave_last_out(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """Leave-last-out windows (paper section 4), sorted by split (train, valid, test) and user id, to be read once; and counts.
 
     With s a user's items in time order and H the history length, the targets are s[-3] (train), s[-2] (valid) and

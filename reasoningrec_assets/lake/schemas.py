@@ -119,6 +119,14 @@ ITEMS = _table(
     Column("year", "int64", "Year of release, where known.", _RAW, nullable=True),
 )
 
+CLEANING_REPORT = _table(
+    "cleaning_report",
+    Column("rule", "string", "Name of the rule.", key=True),
+    Column("what", "string", "What the rule does to a row that it meets."),
+    Column("rows", "int64", "Rows that it met.", _RAW),
+    Column("examples", "list<string>", "Up to three of them, cut at 120 characters.", _RAW),
+)
+
 # History and target of every example (paper section 4); no window overlaps a later target.
 INTERACTION_WINDOWS = _table(
     "interaction_windows",
@@ -134,10 +142,23 @@ INTERACTION_WINDOWS = _table(
     Column("profile_liked", "list<bool>", "Whether each profile item was liked.", _LIKES),
 )
 
+ITEM_REVIEWS = _table(
+    "item_reviews",
+    Column("item_id", "string", "Item that a window needs.", "interaction_windows.target_item_id", key=True),
+    Column("reviews", "list<string>", "The reviews that its description is written from; none where the data has none.", _RAW),
+    Column("eligible", "int64", "Verified reviews with a text that could be chosen.", _RAW),
+    Column("withheld", "int64", "Reviews left out because their user and item are a target, or because of their time.", _RAW),
+)
+
 ITEM_DESCRIPTIONS = _table(
     "item_descriptions",
     Column("item_id", "string", "Item id.", "items.item_id", key=True),
-    Column("text", "string", "The description; empty where the call failed.", "items.title items.genres items.year"),
+    Column(
+        "text",
+        "string",
+        "The description; empty where the call failed.",
+        "items.title items.genres items.year item_reviews.reviews",
+    ),
     *_GENERATION,
 )
 

@@ -102,9 +102,32 @@ def test_every_dropped_row_is_counted_with_its_reason(make_dataset, udata):
         "dropped_user_below_min_ratings": 4,
         "dropped_repeated_pair": 4,
         "dropped_user_below_four_rows": 3,
+        "dropped_identical_sequence": 0,
         "dropped_not_sampled": sum(size for user, size in left.items() if user not in drawn),
+        "users_with_identical_sequence": 0,
     }
     assert counts["rows_in"] - counts["rows_out"] == sum(value for name, value in counts.items() if name.startswith("dropped_"))
+
+
+def test_users_with_the_same_items_ratings_and_times_are_counted_and_one_is_kept_where_asked(make_dataset, udata):
+    events = [event for user in ("b", "a", "c") for event in _sequence(user, "vwxyz")]
+    events += [*_sequence("other", "vwxyy"), *((user, item, 4, 9) for user in ("d", "e") for item in "vwxyz")]
+    # a row twice is no reason to take two users for one
+    events += [
+        *_sequence("p", "abcd"),
+        ("p", "e", 4, 7),
+        ("p", "e", 4, 7),
+        *_sequence("q", "abcd"),
+        ("q", "f", 4, 7),
+        ("q", "f", 4, 7),
+    ]
+    table, counts = _run(make_dataset(), udata(events))
+    assert set(table["user_id"].to_pylist()) == {*"abcdepq", "other"}
+    assert (counts["users_with_identical_sequence"], counts["dropped_identical_sequence"]) == (5, 0)
+    table, counts = _run(make_dataset(one_user_per_sequence=True), udata(events))
+    assert set(table["user_id"].to_pylist()) == {*"adpq", "other"}
+    assert (counts["users_with_identical_sequence"], counts["dropped_identical_sequence"]) == (5, 15)
+    assert counts["rows_in"] - counts["rows_out"] == 15 + counts["dropped_repeated_pair"]
 
 
 def test_one_more_user_moves_at_most_one_place_in_the_sample(make_dataset, udata):

@@ -69,6 +69,7 @@ def test_rows_are_sorted_by_split_then_user_and_short_users_left_out(make_datase
         "train_liked": 2,
         "valid_liked": 0,
         "test_liked": 2,
+        "targets_per_user": 1,
     }
 
 
