@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,8 +88,7 @@ def peer(name: str, script: str, *arguments: str) -> list[str]:
     if not stamp.exists() or stamp.read_text() != requirements.read_text():
         print(f"installing the peer {name}", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        constraints = ["-c", str(ROOT / "constraints.txt")]
-        subprocess.run([folder / "bin" / "pip", "install", "-q", *constraints, "-r", requirements], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", "-r", requirements], check=True)
         if "vllm" in name:  # their builds do not match this torch, and vLLM fails to import with them
             subprocess.run([folder / "bin" / "pip", "uninstall", "-qy", "torchvision", "torchaudio", "torchcodec"], check=True)
         stamp.write_text(requirements.read_text())
@@ -108,6 +108,17 @@ def rounds(contestants: Sequence[Contestant], count: int, **order: object) -> di
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """The median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def whole_process(command: Sequence[str], **environment: str) -> dict[str, float]:
+    """Seconds and peak memory in MB of a command from its start to its end, interpreter and imports included."""
+    begun = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+    return {"seconds": time.monotonic() - begun, "mb": usage.ru_maxrss / 1024}
 
 
 def serve(work, **ready: float) -> None:

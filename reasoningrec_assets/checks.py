@@ -1,15 +1,21 @@
-"""Asset checks: what must hold of a published partition, each read from that one alone, with its figures as metadata."""
+"""Asset checks: what must hold of a published partition and the tables it was made from, with its figures as metadata."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from reasoningrec_assets import sql
-from reasoningrec_assets.assets import evaluation, interactions, language, student
+from reasoningrec_assets.assets import evaluation, language, student
+from reasoningrec_assets.assets.interactions import interaction_windows, item_reviews
 from reasoningrec_assets.assets.materialize import sync_catalogue
+from reasoningrec_assets.datasets import probes, registry
 from reasoningrec_assets.lake.receipts import CheckReceipt
 from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.metrics.probes import label_from_text
+from reasoningrec_assets.report.gather import upstream_receipts
 from reasoningrec_assets.resources.lake import LakeResource
 
 _EVALUATED = (*evaluation.STAGES, *evaluation.METHODS.values(), evaluation.evaluation_metrics)
@@ -22,26 +28,29 @@ def _check(
     name: str,
     description: str,
     query: str | None,
-    passes: Callable[[Mapping[str, float]], bool],
+    passes: Callable[[Mapping[str, float]], bool] = lambda figures: not any(figures.values()),
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    learn: Callable[[list[dict[str, Any]]], Mapping[str, float]] = lambda rows: rows[0],
 ) -> dg.AssetChecksDefinition:
-    """A check on one row of SQL over the partition's file, bound as `$path`, or, without SQL, on its receipt's figures."""
+    """A check on the one row of a query, on what is learnt from its rows, or, without a query, on the receipt's figures.
+
+    The query's values are the partition's file, `$path`, every table that it was made from, by asset, and what else is `known`.
+    """
 
     @dg.asset_check(asset=asset, name=name, description=description)
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the check {name}")
-        row = sql.query(query, path=opened.path_of(receipt)).to_pylist()[0] if query else receipt.metrics
-        figures = {figure: float(value or 0) for figure, value in row.items()}
+        known: dict[str, Any] = {made.asset: opened.path_of(made) for made in upstream_receipts(opened, {receipt.asset: receipt})}
+        known |= {"path": opened.path_of(receipt), "cuts": registry.get(context.partition_key).cuts}
+        known["targets_per_user"] = receipt.metrics.get("targets_per_user", 1)
+        bound = {named: known[named] for named in re.findall(r"\$(\w+)", query or "")}
+        rows = sql.query(query, **bound).to_pylist() if query else [receipt.metrics]
+        figures = {figure: float(value or 0) for figure, value in learn(rows).items()}
         passed = passes(figures)
         of = {"asset": receipt.asset, "partition": receipt.partition, "data_version": receipt.data_version}
-        outcome = {
-            "passed": passed,
-            "severity": severity.value,
-            "run_id": context.run.run_id,
-            "at": datetime.now(UTC).isoformat(),
-        }
-        opened.receipts.append(CheckReceipt(**of, check=name, **outcome, metrics=figures, details={}))
+        outcome = {"check": name, "passed": passed, "severity": severity.value, "metrics": figures, "details": {}}
+        opened.receipts.append(CheckReceipt(**of, **outcome, run_id=context.run.run_id, at=datetime.now(UTC).isoformat()))
         sync_catalogue(opened, context.log.info)
         return dg.AssetCheckResult(passed=passed, severity=severity, metadata=dict(figures))
 
@@ -49,14 +58,10 @@ def _check(
 
 
 def _schema_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
-    names = TABLES[asset.key.path[-1]].column_names
-    declared = ", ".join(map(sql.literal, names))
-    query = f"""
-        SELECT count(*) FILTER (name IN ({declared})) AS declared_columns,
-               count(*) FILTER (name NOT IN ({declared})) AS other_columns, {len(names)} AS expected_columns
-        FROM parquet_schema($path) WHERE name NOT IN ('schema', 'list', 'element')"""
-    about = "The file holds exactly the declared columns."
-    return _check(asset, "schema", about, query, lambda f: f["declared_columns"] == len(names) and f["other_columns"] == 0)
+    about, declared = "The file holds exactly the declared columns.", {*TABLES[asset.key.path[-1]].column_names}
+    query = "SELECT name FROM parquet_schema($path) WHERE name NOT IN ('schema', 'list', 'element')"
+    differing = lambda rows: {"differing_columns": len(declared ^ {row["name"] for row in rows})}  # noqa: E731
+    return _check(asset, "schema", about, query, learn=differing)
 
 
 def _row_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
@@ -76,20 +81,39 @@ asset_checks = [
     *map(_schema_check, TABLE_ASSETS),
     *map(_row_check, TABLE_ASSETS),
     *map(_word_check, (language.item_descriptions, language.user_profiles, language.reasoning_labels)),
+    *(_check(interaction_windows, name, query.splitlines()[0][3:], query) for name, query in probes.FORBIDDEN.items()),
     _check(
-        interactions.interaction_windows,
-        "target_not_in_own_history",
-        "No target stands in its own history or profile, where its label would be read off.",
-        """SELECT count(*) FILTER (list_contains(history_item_ids, target_item_id)) AS in_history,
-                  count(*) FILTER (list_contains(profile_item_ids, target_item_id)) AS in_profile FROM read_parquet($path)""",
-        lambda f: f["in_history"] == 0 and f["in_profile"] == 0,
+        interaction_windows,
+        "repeated_test_rows",
+        "At most 1 % of the test rows equal another one; the dataset's `one_user_per_sequence` leaves out users who are equal.",
+        probes.REPEATED_TEST_ROWS,
+        lambda f: f["repeated_test_share"] <= 0.01,
+        dg.AssetCheckSeverity.WARN,
     ),
     _check(
-        interactions.interaction_windows,
-        "one_row_per_user_and_split",
-        "Under leave-last-out no user has two rows in a split.",
-        "SELECT count(*) - count(DISTINCT (split, user_id)) AS repeated FROM read_parquet($path)",
-        lambda f: f["repeated"] == 0,
+        item_reviews,
+        "leak_safe",
+        "No description is written from a review of a target or, where dates cut, from the first cut on; `paper` mode takes all.",
+        None,
+        lambda f: f["leak_safe"] == 1,
+        dg.AssetCheckSeverity.WARN,
+    ),
+    _check(
+        language.item_descriptions,
+        "description_without_own_review",
+        "On items with one rater a classifier of descriptions leads in AUC by 0.05 at most (low end of 95 %), or `judged` is 0.",
+        probes.TARGET_DESCRIPTIONS,
+        lambda f: f.get("lead_low", 0) <= 0.05,
+        learn=lambda rows: label_from_text(rows, "single_rater", "others"),
+    ),
+    _check(
+        language.reasoning_labels,
+        "first_half_without_label",
+        "A classifier of a text's first half, of past behaviour, has an AUC of 0.6 at most (low end of 95 %), or `judged` is 0.",
+        probes.FIRST_HALVES,
+        lambda f: f.get("auc_all_low", 0) <= 0.6,
+        dg.AssetCheckSeverity.WARN,
+        lambda rows: label_from_text(rows, "all"),
     ),
     _check(
         student.sft_splits,

@@ -10,22 +10,22 @@ from reasoningrec_assets.checks import asset_checks
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.schedules import weekly_refresh
+from reasoningrec_assets.sensors import raw_files_changed
 
 
 def build_definitions(
     *, resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
 ) -> dg.Definitions:
-    """All definitions, with resources or the executor replaced where a test or a deployment wants others.
+    """All definitions, with resources (assets ask for `lake` alone) or the executor replaced for a test or a deployment.
 
-    Args:
-        resources: Replacements by name; ``lake`` is the only one that assets ask for.
-        executor: By default steps run in one process: a dozen light assets take 3 s so, and 26 s in a process each.
+    By default steps run in one process: a dozen light assets take 3 s so, and 26 s in a process each.
     """
     return dg.Definitions(
         assets=dg.load_assets_from_modules([sources, interactions, language, student, evaluation]),
         asset_checks=asset_checks,
         jobs=[refresh, prepare],
         schedules=[weekly_refresh],
+        sensors=[raw_files_changed],
         resources={"lake": LakeResource(), **(resources or {})},
         executor=executor or dg.in_process_executor,
     )

@@ -196,13 +196,9 @@ S = TypeVar("S", bound=Section)
 
 
 def load_profile(reference: str | None = None) -> Profile:
-    """Read a profile: ``small``, ``paper``, or the path of a TOML file with the same sections.
+    """Read a profile: ``small``, ``paper``, or the path of a TOML file; by default the environment's, else ``small``.
 
-    Args:
-        reference: Which one; by default the environment's ``REASONINGREC_PROFILE``, else ``small``.
-
-    Raises:
-        PermanentError: The file is missing, no TOML, or a value is out of its bounds.
+    PermanentError where the file is missing, no TOML, or a value is out of its bounds.
     """
     wanted = reference or os.environ.get("REASONINGREC_PROFILE") or "small"
     folder = Path(__file__).parent / "profiles"
@@ -224,14 +220,7 @@ def load_profile(reference: str | None = None) -> Profile:
 def resolve(
     kind: type[S], section: SectionName, *, dataset_settings: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
 ) -> S:
-    """The settings of one section for one dataset and one run.
-
-    Args:
-        kind: The section's class, so that the caller gets its type.
-        section: Its name in the profile.
-        dataset_settings: The dataset record's settings by section.
-        overrides: What the run config set; None means not set.
-    """
+    """The settings of one section for one dataset and one run; in `overrides`, the run config's, None means not set."""
     values = getattr(load_profile(), section).model_dump()
     values |= dataset_settings.get(section, {})
     values |= {name: value for name, value in overrides.items() if value is not None}

@@ -13,6 +13,7 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.definitions import build_definitions
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.schedules import weekly_refresh
+from reasoningrec_assets.sensors import raw_files_changed
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
@@ -99,6 +100,12 @@ def test_the_weekly_schedule_is_off_and_asks_for_each_dataset_once():
     requests = list(weekly_refresh.evaluate_tick(context).run_requests)
     assert [request.partition_key for request in requests] == list(registry.datasets())
     assert len({request.run_key for request in requests}) == len(requests)
+
+
+def test_the_sensor_of_raw_files_is_off_and_launches_the_whole_pipeline():
+    assert raw_files_changed.default_status == dg.DefaultSensorStatus.STOPPED
+    found = build_definitions().get_repository_def().get_sensor_def("raw_files_changed")
+    assert found.job_name == "refresh"
 
 
 def test_the_workspace_file_loads_outside_an_installed_environment(tmp_path):

@@ -69,7 +69,7 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
                 os.killpg(process.pid, signal.SIGKILL)
         log.close()
     nodes = {"/".join(node["assetKey"]["path"]): node for node in data["assetNodes"]}
-    assert len(nodes) == 15
+    assert len(nodes) == 17
     assert "ml100k_demo" in nodes["evaluation_metrics"]["partitionKeys"]
     assert {node["groupName"] for node in nodes.values()} == {"sources", "interactions", "language", "student", "evaluation"}
     (repository,) = data["repositoriesOrError"]["nodes"]

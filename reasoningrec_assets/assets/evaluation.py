@@ -3,6 +3,7 @@
 import dagster as dg
 
 from reasoningrec_assets import compute
+from reasoningrec_assets.assets import interactions
 from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
 from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
 from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
@@ -73,7 +74,7 @@ METHODS = {
 # every stage is read, not only the tables that metrics are computed from: what each of them left out is part of the
 # result. So one layer upstream is the whole pipeline, which is what `--select '+evaluation_metrics'` means to the CLI.
 STAGES = (
-    *(raw_dataset, cleaned_interactions, items, interaction_windows),
+    *(raw_dataset, cleaned_interactions, items, interaction_windows, interactions.cleaning_report, interactions.item_reviews),
     *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
 

@@ -1,11 +1,13 @@
-"""From raw files to leak-safe windows: cleaned interactions, their items, and the examples cut from them."""
+"""From raw files to leak-safe windows: cleaned interactions, their items, the examples cut from them, and the items' reviews."""
+
+import enum
 
 import dagster as dg
 from pydantic import Field
 
 from reasoningrec_assets.assets.materialize import StepConfig, materialize
 from reasoningrec_assets.assets.sources import raw_dataset
-from reasoningrec_assets.datasets import cleaning, registry, sources, windows
+from reasoningrec_assets.datasets import cleaning, registry, reviews, sources, windows
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
@@ -32,12 +34,12 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
         return Output(*cleaning.clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch))
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
-    decides = {"adapter", "min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed", "one_user_per_sequence"}
-    settings = {"dataset": dataset.model_dump(include=decides), "repeated_pairs": config.repeated_pairs}
+    decides = {"min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed", "one_user_per_sequence"}
+    settings = {"dataset": dataset.reading | dataset.model_dump(include=decides), "repeated_pairs": config.repeated_pairs}
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="1")
+@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
 def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Title, year, genres, brand and price of every item that a cleaned interaction names."""
     dataset = registry.get(context.partition_key)
@@ -46,7 +48,20 @@ def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResou
         files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
         return Output(*cleaning.read_items(dataset, files, inputs["cleaned_interactions"]))
 
-    return materialize(context, lake, build, settings={"adapter": dataset.adapter}, config=config)
+    return materialize(context, lake, build, settings=dataset.reading, config=config)
+
+
+@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="1")
+def cleaning_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """What cleaning did to the raw data: every rule, the rows that it met, and examples of them."""
+    dataset = registry.get(context.partition_key)
+
+    def build(inputs: Inputs) -> Output:
+        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
+        counts = inputs.receipts["cleaned_interactions"].metrics
+        return Output(cleaning.report(dataset, files, inputs["cleaned_interactions"], counts))
+
+    return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
 @dg.asset(deps=[cleaned_interactions], **INTERACTIONS, code_version="1")
@@ -63,4 +78,27 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
         "protocol": "global-temporal" if dataset.cut_dates else "leave-last-out",
         "dataset": dataset.model_dump(mode="json", include=lengths),
     }
+    return materialize(context, lake, build, settings=settings, config=config)
+
+
+Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])
+
+
+class ReviewsConfig(StepConfig):
+    """Run config of `item_reviews`."""
+
+    reviews: Reviews = Field(Reviews.leak_safe, description="leak_safe: none that tells of a target; paper: all, which leaks.")
+
+
+@dg.asset(deps=[raw_dataset, interaction_windows], **INTERACTIONS, code_version="1")
+def item_reviews(context: dg.AssetExecutionContext, config: ReviewsConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """The items that a window needs, and the reviews that a description of each may be written from."""
+    dataset, leak_safe = registry.get(context.partition_key), config.reviews == Reviews.leak_safe
+
+    def build(inputs: Inputs) -> Output:
+        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
+        windows = inputs["interaction_windows"]
+        return Output(*reviews.choose(dataset, files, windows, leak_safe=leak_safe, temp_directory=inputs.scratch))
+
+    settings = dataset.reading | {"reviews": config.reviews, "seed": dataset.sample_seed, "cuts": dataset.cuts[:1]}
     return materialize(context, lake, build, settings=settings, config=config)

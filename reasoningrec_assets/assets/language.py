@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from reasoningrec_assets.assets.interactions import interaction_windows, items
+from reasoningrec_assets.assets.interactions import interaction_windows, item_reviews, items
 from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import DryRun
@@ -76,20 +76,20 @@ def _write(
         context.log.info(f"{plan}; it would need {plan.figures}")
 
 
-@dg.asset(deps=[interaction_windows, items], **LANGUAGE, code_version="2")
+@dg.asset(deps=[items, item_reviews], **LANGUAGE, code_version="3")
 def item_descriptions(
     context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource
 ) -> Iterator[dg.MaterializeResult]:
-    """The teacher's description of every item that a window needs."""
+    """The teacher's description of every item that a window needs, from its reviews where there are any."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "item_descriptions", config, dataset)
 
     def build(inputs: Inputs, writer: "Writer") -> Output:
         from reasoningrec_assets.generation.teacher import describe_items
 
-        return describe_items(dataset, inputs["interaction_windows"], inputs["items"], settings.words, writer)
+        return describe_items(dataset, inputs["item_reviews"], inputs["items"], settings.words, writer)
 
-    decides = {"template": templates.ITEM_DESCRIPTION.sha256, "kind": dataset.item_kind}
+    decides = {"templates": [template.sha256 for template in templates.DESCRIPTION], "kind": dataset.item_kind}
     yield from _write(context, config, lake, settings, build, word_limit=settings.words, **decides)
 
 

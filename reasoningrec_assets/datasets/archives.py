@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import shutil
 import stat
 import zipfile
@@ -10,46 +11,62 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.files import sha256_file
 
 # Eight times the largest raw file known (ml-32m's ratings.csv, 0.9 GB): a bomb stops here, no real file does.
 MAX_MEMBER_BYTES = 8 * 2**30
 _CHUNK = 1 << 20
 
 
-def check_checksum(path: Path, checksum: str, *, origin: str, remedy: str) -> None:
+def check_checksum(path: Path, checksum: str, *, where: str, remedy: str) -> None:
     """Raise a PermanentError where a file differs from the ``algorithm:hex`` that its source declares."""
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     if found != expected:
         problem = f"its {algorithm} checksum is {found}, {expected} was expected"
-        raise PermanentError("download the raw files", where=f"{path.name} from {origin}", problem=problem, remedy=remedy)
+        raise PermanentError("download the raw files", where=where, problem=problem, remedy=remedy)
 
 
-def check_intact(path: Path, *, remedy: str) -> None:
-    """Raise a PermanentError where a raw file holds nothing, or its gzip stream is truncated or damaged."""
-    filled, problem = path.stat().st_size > 0, "the file is empty"
-    if filled and path.suffix == ".gz":
-        try:
-            with gzip.open(path) as file:
-                filled = bool(file.read(1))
-                while file.read(_CHUNK):
-                    pass
-        except (OSError, EOFError, zlib.error) as error:
-            filled, problem = False, f"the gzip archive is truncated or damaged ({error})"
-    if not filled:
-        raise PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
+def measure(path: Path, *, where: str, remedy: str) -> tuple[int, str]:
+    """Bytes and SHA-256 of a raw file, or of a folder's files: of the lines that sha256sum prints of them, in order of path.
 
-
-def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], target: Path, *, remedy: str) -> dict[str, Path]:
-    """Unpack the members of a zip or wheel that ``choose`` picks (all names -> role -> member); returns role -> file.
-
-    Each becomes a plain file directly in ``target``, without its folders, so no path leads out of it. PermanentError where the
-    archive is truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
+    PermanentError where there is nothing in it, a gzip stream is truncated or damaged, or a link leads out of the folder.
     """
 
     def fail(problem: str) -> PermanentError:
-        return PermanentError("unpack the archive", where=str(archive), problem=problem, remedy=remedy)
+        return PermanentError("read the raw file", where=where, problem=problem, remedy=remedy)
+
+    if path.is_dir():
+        inside = {entry.relative_to(path).as_posix(): entry for entry in path.rglob("*")}
+        if outside := [name for name, entry in inside.items() if not entry.resolve().is_relative_to(path.resolve())]:
+            raise fail(f"{outside[0]!r} in this folder is a link that leads out of it")
+        files = {name: entry for name, entry in sorted(inside.items()) if entry.is_file()}
+        if not (size := sum(entry.stat().st_size for entry in files.values())):
+            raise fail("the folder is empty")
+        lines = "".join(f"{sha256_file(entry)}  {name}\n" for name, entry in files.items())
+        return size, hashlib.sha256(os.fsencode(lines)).hexdigest()
+    packed = path.suffix == ".gz"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            if not file.read(1):
+                raise fail("the file is empty")
+            while packed and file.read(_CHUNK):
+                pass
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise fail(f"the gzip archive is truncated or damaged ({error})") from error
+    return path.stat().st_size, sha256_file(path)
+
+
+def extract(archive: Path, choose: Callable[..., Mapping[str, str]], target: Path, *, where: str, remedy: str) -> dict[str, Path]:
+    """Unpack the members of a zip or wheel that ``choose`` picks (all names -> role -> member); returns role -> file.
+
+    Each becomes ``target``/role/name, without its folders, so no path leads out of it. PermanentError where the archive is
+    truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
+    """
+
+    def fail(problem: str) -> PermanentError:
+        return PermanentError("unpack the archive", where=where, problem=problem, remedy=remedy)
 
     unpacked: dict[str, Path] = {}
     try:
@@ -61,9 +78,12 @@ def extract(archive: Path, choose: Callable[[list[str]], Mapping[str, str]], tar
                     raise fail(f"the path of member {name!r} leads out of the archive")
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise fail(f"member {name!r} is a symbolic link")
-                if info.file_size > MAX_MEMBER_BYTES:
-                    raise fail(f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {MAX_MEMBER_BYTES}")
-                unpacked[role] = target / inside.name
+                # What packs a thousandfold holds nothing; of the sizes on which this rests only the archive's own cannot lie.
+                limit = min(MAX_MEMBER_BYTES, max(100_000_000, 1000 * min(info.compress_size, archive.stat().st_size)))
+                if info.file_size > limit:
+                    raise fail(f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {limit}")
+                unpacked[role] = target / role / inside.name
+                unpacked[role].parent.mkdir()
                 # zipfile stops at the size that the directory declares, and compares the CRC at the end.
                 with file.open(info) as source, unpacked[role].open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK)

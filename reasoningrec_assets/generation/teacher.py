@@ -80,20 +80,19 @@ def teacher_writer(
     )
 
 
-def describe_items(dataset: Dataset, windows: Path, items: Path, words: int, writer: Writer) -> Output:
-    """Write a description, of so many words, of every item that is a target, in a history or in a profile of any window."""
-    needed: set[str] = set()
-    for row in read_rows(windows, ["target_item_id", "history_item_ids", "profile_item_ids"]):
-        needed.update([row["target_item_id"], *row["history_item_ids"], *row["profile_item_ids"]])  # type: ignore[misc, list-item]
+def describe_items(dataset: Dataset, reviews: Path, items: Path, words: int, writer: Writer) -> Output:
+    """Write a description, of so many words, of each item of ``item_reviews``, from the reviews there and what ``items`` says."""
+    reviewed: dict[str, Any] = {str(row["item_id"]): row["reviews"] for row in read_rows(reviews, ["item_id", "reviews"])}
     known = load_context(items).items
 
     def ask(item_id: str) -> Request:
-        return Request(item_id, description_prompt(known[item_id], kind=dataset.item_kind, words=words))
+        prompt = description_prompt(known[item_id], kind=dataset.item_kind, words=words, reviews=reviewed[item_id])
+        return Request(item_id, prompt)
 
-    written = write_texts(sorted(needed), ask, writer)
+    written = write_texts(sorted(reviewed), ask, writer)
     rows = [{"item_id": text.row, **_columns(text, writer)} for text in written.texts]
-    written.metrics["fields_cut"] = float(sum(fields_cut(known[item_id]) for item_id in needed))
-    return _output(ITEM_DESCRIPTIONS, dataset, rows, written.metrics, writer, templates.ITEM_DESCRIPTION)
+    written.metrics["fields_cut"] = float(sum(fields_cut(known[item_id]) for item_id in reviewed))
+    return _output(ITEM_DESCRIPTIONS, dataset, rows, written.metrics, writer, *templates.DESCRIPTION)
 
 
 def profile_users(
@@ -203,7 +202,7 @@ def _output(
     rows: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, float],
     writer: Writer,
-    template: templates.Template,
+    *used: templates.Template,
 ) -> Output:
     import pyarrow as pa
 
@@ -213,5 +212,5 @@ def _output(
         metrics=dict(metrics),
         details={"failed_rows": "\n".join(failed[:20])} if failed else {},
         models=({"role": "teacher", "reference": writer.model, "engine": writer.identity.engine},),
-        prompts={template.name: template.sha256},
+        prompts={template.name: template.sha256 for template in used},
     )

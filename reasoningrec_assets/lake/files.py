@@ -16,6 +16,11 @@ from typing import IO, Any
 from reasoningrec_assets.errors import PermanentError, PlatformError
 
 
+def default_root() -> str:
+    """The data root that the environment names, else ``./data``."""
+    return os.environ.get("REASONINGREC_DATA") or "data"
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as handle:

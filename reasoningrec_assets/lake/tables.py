@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TableSchema
@@ -34,7 +34,13 @@ def write_table(schema: TableSchema, data: "pa.Table | pa.RecordBatchReader", pa
     if unfit:
         raise _refused(schema, f"columns of another type: {', '.join(unfit)}")
     rows = 0
-    with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
+    # times and counts hardly repeat: a dictionary of them is larger than they are
+    repeating: Any = [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in arrow
+        if field.type != pa.int64()
+    ]
+    with pq.ParquetWriter(path, arrow, compression="zstd", use_dictionary=repeating) as writer:
         for group in _exact_groups(reader, ROW_GROUP):
             writer.write_table(_conform(schema, group, arrow, dataset), row_group_size=ROW_GROUP)
             rows += group.num_rows

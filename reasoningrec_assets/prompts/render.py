@@ -54,9 +54,12 @@ def history_lines(history: Sequence[tuple[Item, bool]]) -> str:
     return "\n".join(f"- {'liked' if liked else 'disliked'}: {item_text(item)}" for item, liked in history)
 
 
-def description_prompt(item: Item, *, kind: str, words: int) -> str:
-    """The question that asks the teacher to describe one item."""
-    return templates.ITEM_DESCRIPTION.fill(kind=kind, words=words, item=item_text(item))
+def description_prompt(item: Item, *, kind: str, words: int, reviews: Sequence[str] = ()) -> str:
+    """The question that asks the teacher to describe one item, from its reviews where there are any."""
+    # no review can end its quotation
+    lines = "\n".join(f'- "{one_line(review).replace(chr(34), chr(39))}"' for review in reviews)
+    question = templates.ITEM_DESCRIPTION.fill(kind=kind, words=words, item=item_text(item))
+    return question + (templates.ITEM_REVIEWS.fill(reviews=lines) if reviews else "")
 
 
 def profile_prompt(history: Sequence[tuple[Item, bool]], *, kind: str, words: int) -> str:

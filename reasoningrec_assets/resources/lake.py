@@ -1,17 +1,12 @@
 """The data root as a resource, so that a test or a deployment points every asset at another one."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
 
+from reasoningrec_assets.lake.files import default_root
 from reasoningrec_assets.lake.steps import Lake
-
-
-def default_root() -> str:
-    """The data root that the environment names, else ``./data``."""
-    return os.environ.get("REASONINGREC_DATA") or "data"
 
 
 class LakeResource(dg.ConfigurableResource):

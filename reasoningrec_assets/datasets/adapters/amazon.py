@@ -1,7 +1,9 @@
-"""Reads Amazon Review 2018: the headerless ratings CSV and the metadata as JSON lines; reviews are not read here."""
+"""Reads Amazon Review 2018: ratings as headerless CSV, metadata and reviews as JSON lines; 5-core sets have reviews alone."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,50 +16,86 @@ if TYPE_CHECKING:
     import duckdb
 
 _RATINGS = delimited.Layout(("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
-_COLUMNS = "{'asin': 'VARCHAR', 'title': 'VARCHAR', 'brand': 'VARCHAR', 'price': 'VARCHAR'}"
+_METADATA = "{asin: 'TEXT', title: 'TEXT', brand: 'TEXT', price: 'TEXT'}"
+_REVIEW = "{reviewerID: 'TEXT', asin: 'TEXT', overall: 'DOUBLE', unixReviewTime: 'BIGINT', verified: 'BOOL', reviewText: 'TEXT'}"
+_EVENT = 'reviewerID AS user_id, asin AS item_id, overall AS rating, unixReviewTime AS "timestamp"'
 
-# The longest honest titles have a few hundred characters, dumps of page scripts up to 423,494.
-_LONGEST_TITLE = 500
-_PAGE_DUMP = r"(?i)</?(script|style|div|span|a)\b|function\s*\(|\bvar\s+\w+\s*="
-_PRICE = r"\$[0-9][0-9,.]*( ?- ?\$[0-9][0-9,.]*)?"
-# `&amp;` comes last, or "&amp;lt;" would be unescaped twice.
-_ENTITIES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&apos;": "'", "&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
+_AMOUNT = r"\$[0-9][0-9,.]*"
+_NO_PRICE = f"trim(price) <> '' AND NOT regexp_full_match(trim(price), {literal(f'{_AMOUNT}( ?- ?{_AMOUNT})?')})"
+_NO_ITEM = "coalesce(asin, '') = ''"
+_MISSING = "taken as missing"
+# Conditions on a title or brand, {0}. The longest honest titles have a few hundred characters, page dumps up to 423,494.
+_TEXT_RULES = {
+    "page_dump": (r"regexp_matches({0}, '(?i)</?(script|style|div|span|a)\b|function\s*\(|\bvar\s+\w+\s*=')", _MISSING),
+    "too_long": ("length({0}) > 500", _MISSING),
+    "nested": ("left({0}, 1) IN ('[', '{{') AND json_valid({0})", _MISSING),
+    "html_entities": (r"regexp_matches({0}, '&#?\w+;')", "resolved"),
+    "control_characters": ("regexp_matches({0}, '[[:cntrl:]]')", "replaced by blanks"),
+}
+_RULES = {
+    f"{of}_{rule}": (of, met.format(of), effect) for of in ("title", "brand") for rule, (met, effect) in _TEXT_RULES.items()
+}
+_RULES["price_no_amount"] = ("price", _NO_PRICE, _MISSING)
+_RULES["price_range"] = ("price", f"regexp_full_match(trim(price), {literal(f'{_AMOUNT} ?- ?{_AMOUNT}')})", "kept")
+_RULES["row_without_asin"] = ("title", _NO_ITEM, "the row is left out")
+RULES = {rule: (of, f"metadata WHERE {met}", effect) for rule, (of, met, effect) in _RULES.items()}
+"""What `load_items` does, by rule: the column it is about, the rows that it meets, and its effect."""
 
 
 def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
-    """Create ``events`` (row, user_id, item_id, rating from 1 to 5, timestamp) from the role ``ratings``, as `delimited.load`."""
-    delimited.load(connection, "events", files["ratings"], _RATINGS)
+    """Create ``events`` (row, user_id, item_id, rating from 1 to 5, timestamp) from the role ``ratings``, else ``reviews``.
+
+    PermanentError where there is neither, and for a line or row that breaks the layout.
+    """
+    if "ratings" in files:
+        delimited.load(connection, "events", files["ratings"], _RATINGS)
+    elif "reviews" in files:
+        _load(connection, "reviews", files["reviews"], _REVIEW, _EVENT)
+        delimited.load(connection, "events", files["reviews"], _RATINGS, reader="reviews")
+    else:
+        problem, remedy = "there is neither a ratings nor a reviews file", "Get one of the two, see the dataset's raw files"
+        raise PermanentError("read the ratings", where=", ".join(map(str, files.values())), problem=problem, remedy=remedy)
 
 
 def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
-    """Create ``raw_items`` (row, item_id, title, brand, price, genres, year) from the file with the role ``metadata``.
+    """Create ``metadata``, the file of that role as it is, and ``raw_items`` (row, item_id, title, brand, price, genres, year).
 
-    A title that is empty or a page dump becomes null, as does a price that is not an amount. PermanentError where a line is
-    not a JSON object.
+    `RULES` say what becomes of a row; without the file there is none. PermanentError where a line is not a JSON object.
     """
-    import duckdb
-
-    path = files["metadata"]
-    reader = f"read_json({literal(exact_path(path))}, format='newline_delimited', columns={_COLUMNS})"
-    honest = f"length(title) <= {_LONGEST_TITLE} AND NOT regexp_matches(title, {literal(_PAGE_DUMP)})"
-    sql = f"""
+    connection.create_function("html_unescape", html.unescape, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
+    connection.execute("CREATE TABLE metadata (row BIGINT, asin VARCHAR, title VARCHAR, brand VARCHAR, price VARCHAR)")
+    if "metadata" in files:
+        _load(connection, "metadata", files["metadata"], _METADATA, "row_number() OVER () AS row, *")
+    connection.execute(f"""
     CREATE TABLE raw_items AS
-    SELECT row, asin AS item_id, CASE WHEN {honest} THEN {_text("title")} END AS title, {_text("brand")} AS brand,
-        CASE WHEN regexp_full_match(trim(price), {literal(_PRICE)}) THEN trim(price) END AS price,
-        []::VARCHAR[] AS genres, NULL::BIGINT AS year
-    FROM (SELECT row_number() OVER () AS row, * FROM {reader}) WHERE asin IS NOT NULL
-    """
-    try:
-        connection.execute(sql)
-    except duckdb.ProgrammingError as error:
-        # DuckDB names the line.
-        problem = str(error).split("\n", maxsplit=1)[0]
-        raise PermanentError("read the metadata", where=str(path), problem=problem, remedy=delimited.REMEDY) from error
+    SELECT row, asin AS item_id, {_text("title")} AS title, {_text("brand")} AS brand,
+        CASE WHEN NOT ({_NO_PRICE}) THEN nullif(trim(price), '') END AS price, []::VARCHAR[] AS genres, NULL::BIGINT AS year
+    FROM metadata WHERE NOT {_NO_ITEM}
+    """)
+
+
+def load_reviews(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+    """Create ``raw_reviews`` (user_id, item_id, rating, timestamp, verified, text) of the items in the table ``needed``."""
+    columns, needed = f"{_EVENT}, verified, reviewText AS text", "SEMI JOIN needed ON asin = needed.item_id"
+    _load(connection, "raw_reviews", files["reviews"], _REVIEW, columns, needed)
 
 
 def _text(column: str) -> str:
-    """SQL for a text without HTML entities and outer blanks, null where nothing is left."""
-    expression = column
-    for entity, character in _ENTITIES.items():
-        expression = f"replace({expression}, {literal(entity)}, {literal(character)})"
-    return f"nullif(trim({expression}), '')"
+    """SQL for a title or brand as the rules leave it, null where nothing is left."""
+    missing = " OR ".join(met.format(column) for met, effect in _TEXT_RULES.values() if effect == _MISSING)
+    plain = f"CASE WHEN {_TEXT_RULES['html_entities'][0].format(column)} THEN html_unescape({column}) ELSE {column} END"
+    return f"CASE WHEN NOT ({missing}) THEN nullif(trim(regexp_replace({plain}, '[[:cntrl:]]', ' ', 'g')), '') END"
+
+
+def _load(connection: duckdb.DuckDBPyConnection, table: str, path: Path, columns: str, select: str, join: str = "") -> None:
+    """Create ``table`` from JSON lines, read as a stream, in file order; an error names the line."""
+    import duckdb
+
+    reader = f"read_json({literal(exact_path(path))}, format='newline_delimited', columns={columns})"
+    try:
+        connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT {select} FROM {reader} {join}")
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        found = re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', str(error))
+        kind, number, problem = found.groups() if found else ("", 1, str(error))
+        # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
+        raise delimited.bad_line(path, int(number) - bool(kind), str(problem).strip(" .")) from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
-import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
+from reasoningrec_assets.datasets.registry import TimeUnit
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.sql import exact_path, literal, query
 
@@ -17,13 +19,12 @@ if TYPE_CHECKING:
     import duckdb
 
 REMEDY = "Correct or remove that line, or get the file again from its source"
-_HIGHEST = 5
 _NUMBERS = {"rating": "DOUBLE", "timestamp": "BIGINT"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file's lines are cut into fields, and the ratings that it may hold."""
+    """How a file's lines are cut into fields, and the ratings and times that it may hold."""
 
     columns: tuple[str, ...]  # our names, in the file's order; those that end with `_id` must not be empty
     delimiter: str
@@ -31,68 +32,79 @@ class Layout:
     header: bool = False
     quote: str = ""
     lowest: float = 0.5
+    highest: float = 5
+    time_unit: TimeUnit = "seconds"
 
 
-def bad_line(path: Path, number: int, problem: str) -> PermanentError:
-    """The error for one line of a raw file, counted from 1."""
-    return PermanentError("read the raw file", where=f"{path}, line {number}", problem=problem, remedy=REMEDY)
+def bad_line(path: Path, number: int, problem: str, what: str = "line") -> PermanentError:
+    """The error for one line or row of a raw file, counted from 1."""
+    return PermanentError("read the raw file", where=f"{path}, {what} {number}", problem=problem, remedy=REMEDY)
 
 
-def load(connection: duckdb.DuckDBPyConnection, table: str, path: Path, layout: Layout) -> None:
-    """Create ``table``: ``row``, and the layout's columns as text, rating and timestamp as numbers; an error names a bad line."""
+def load(
+    connection: duckdb.DuckDBPyConnection, table: str, path: Path, layout: Layout, *, reader: str = "", select: str = "*"
+) -> None:
+    """Create ``table``: ``row``, and the layout's columns as text, rating and timestamp as numbers; an error names a bad line.
+
+    ``reader``, SQL for the same columns, is for a file that is no text: errors name the row. ``select`` keeps ids and numbers.
+    """
     import duckdb
 
-    types = ", ".join(f"{literal(name)}: {literal(_NUMBERS.get(name, 'VARCHAR'))}" for name in layout.columns)
-    reader = (
+    kinds = _NUMBERS | ({"timestamp": "TIMESTAMPTZ"} if layout.time_unit == "iso" else {})
+    types = ", ".join(f"{literal(name)}: {literal(kinds.get(name, 'VARCHAR'))}" for name in layout.columns)
+    text = (
         f"read_csv({literal(exact_path(path))}, delim={literal(layout.delimiter)}, encoding={literal(layout.encoding)},"
         f" header={str(layout.header).lower()}, quote={literal(layout.quote)}, escape={literal(layout.quote)}, comment='',"
         f" auto_detect=false, strict_mode=true, null_padding=false, columns={{{types}}})"
     )
-    bad = [f'"{name}" IS NULL' for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
-    bad += [f"rating NOT BETWEEN {layout.lowest} AND {_HIGHEST}"] if "rating" in layout.columns else []
     # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
     # of MovieLens-100K near their targets) for the order to matter.
     try:
-        connection.execute(f"CREATE TABLE {table} AS SELECT row_number() OVER () AS row, * FROM {reader}")
+        connection.execute("SET TimeZone = 'UTC'")  # of times that name none
+        connection.execute(f"CREATE TABLE {table} AS SELECT row_number() OVER () AS row, {select} FROM {reader or text}")
     except (duckdb.ProgrammingError, duckdb.DataError) as error:
-        raise _diagnose(path, layout, str(error)) from error
-    counts = f"SELECT count(*), count(*) FILTER ({' OR '.join(bad)}) FROM {table}"
-    rows, unusable = query(counts, on=connection).to_pylist()[0].values()
+        raise diagnose(path, str(error)) from error
+    checked = [name for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
+    bad = " OR ".join(f'"{name}" IS NULL' if name in _NUMBERS else f"coalesce({name}, '') = ''" for name in checked)
+    bad += f" OR rating NOT BETWEEN {layout.lowest} AND {layout.highest}" if "rating" in checked else ""
+    # Taken for seconds, milliseconds lie after the year 5138; taken for milliseconds, seconds lie before March 1973.
+    since = 10**8 if layout.time_unit == "milliseconds" else -(10**18)
+    odd = f'"timestamp" NOT BETWEEN {since} AND {10**11}' if "timestamp" in checked else "false"
+    sql = f"SELECT count(*), min(row) FILTER ({bad}), count(*) FILTER ({odd}), min(row) FILTER ({odd}),"
+    ((rows, first, odds, odd, usual),) = connection.execute(f"{sql} min(row) FILTER (NOT {odd}) FROM {table}").fetchall()
     if rows == 0:
         raise bad_line(path, 1, "the file has a header and no rows" if layout.header else "the file is empty")
-    if unusable:
-        raise _diagnose(path, layout, f"{unusable} rows are not usable")
+    if odds == rows:
+        problem = f"none of its timestamps can be in {layout.time_unit}"
+        remedy = "Set time_unit in the dataset's declaration; of MovieLens or Amazon this is not the published file: get that"
+        raise PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
+    if first or odds:
+        row = first or (odd if 2 * odds <= rows else usual)
+        found = query(f"FROM {table} WHERE row = {row}", on=connection).to_pylist()[0]
+        empty = [name.replace("_", " ") for name in checked if found[name] in (None, "")]
+        problem = f"the rating is outside {layout.lowest:g} to {layout.highest:g}"
+        problem = f"the {' and '.join(empty)} is empty" if empty else problem if first else "most timestamps are in another unit"
+        number = row if reader else _line(path, layout, row)
+        raise bad_line(path, number, f"{problem}: {[found[name] for name in checked]}", "row" if reader else "line")
 
 
-def _diagnose(path: Path, layout: Layout, found: str) -> PermanentError:
-    """The first line that breaks a rule, found by a second and slow pass in Python; else what DuckDB found."""
-    for number, line in lines(path, layout.encoding):
-        if not line.strip() or (layout.header and number == 1):
-            continue
-        fields = next(csv.reader([line], delimiter=layout.delimiter)) if layout.quote else line.split(layout.delimiter)
-        if len(fields) == len(layout.columns):
-            problems = [_problem(name, text, layout) for name, text in zip(layout.columns, fields, strict=True)]
-        else:
-            problems = [f"{len(fields)} fields where {path.name.removesuffix('.gz')} has {len(layout.columns)}"]
-        for problem in filter(None, problems):
-            return bad_line(path, number, f"{problem}: {line[:80]!r}")
-    problem = " ".join(found.split("Possible", maxsplit=1)[0].split())
+def _line(path: Path, layout: Layout, row: int) -> int:
+    """The line on which a row of the table ends."""
+    texts = (f"{text}\n" for _, text in lines(path, layout.encoding))
+    quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
+    csv.field_size_limit(2**30)
+    records = csv.reader(texts, delimiter=layout.delimiter[0], quoting=quoting)
+    next(islice(filter(None, records), row - 1 + layout.header, None))
+    return records.line_num
+
+
+def diagnose(path: Path, found: str) -> PermanentError:
+    """What DuckDB found, without its advice, which is on settings of its own."""
+    place = re.search(r"on Line: (\d+)\nOriginal Line: (.{0,80})", found)
+    problem = re.split(r"\n+(?:Possible|Column |LINE )", found)[0].splitlines()[-1]
+    if place:
+        return bad_line(path, int(place[1]), f"{problem}: {place[2]!r}")
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)
-
-
-def _problem(name: str, text: str, layout: Layout) -> str | None:
-    if name.endswith("_id") and not text:
-        return f"the {name.replace('_', ' ')} is empty"
-    if name not in _NUMBERS:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        return f"the {name} {text[:40]!r} is not a number"
-    outside = name == "rating" and not layout.lowest <= number <= _HIGHEST
-    return f"the rating {text[:40]!r} is outside {layout.lowest:g} to {_HIGHEST}" if outside else None
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:

@@ -52,9 +52,123 @@ def test_metadata_keeps_texts_and_refuses_page_dumps(tmp_path):
     ]
 
 
+@pytest.fixture
+def write(tmp_path):
+    """Writes JSON lines, or what is meant to be some, plain or gz."""
+
+    def make(*lines, name="reviews.json"):
+        content = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return path
+
+    return make
+
+
+def review(user="A1", item="B01", rating=5.0, time=1_500_000_000, **more):
+    return {"reviewerID": user, "asin": item, "overall": rating, "unixReviewTime": time, **more}
+
+
+@pytest.mark.parametrize("name", ["AMAZON_FASHION_5.json", "AMAZON_FASHION_5.json.gz"])
+def test_reviews_alone_give_the_ratings_in_the_order_of_the_file(write, name):
+    ids = ["A 1", '"q"', "😀", "'; DROP TABLE events; --", "../../etc/passwd", "A1"]
+    path = write(*(review(user=user, item=user[::-1], vote="3", style={"Size:": "L"}) for user in ids), name=name)
+    connection = connect()
+    amazon.load_ratings(connection, {"reviews": path})
+    assert connection.execute("FROM events ORDER BY row").fetchall() == [
+        (n, user, user[::-1], 5.0, 1_500_000_000) for n, user in enumerate(ids, start=1)
+    ]
+
+
+def test_where_there_are_ratings_the_reviews_are_not_read_for_them(write, tmp_path):
+    path = tmp_path / "AMAZON_FASHION.csv"
+    path.write_text("B01,A1,4.0,1500000000\n")
+    connection = connect()
+    amazon.load_ratings(connection, {"ratings": path, "reviews": write(b"no JSON")})
+    assert connection.execute("SELECT count(*) FROM events").fetchall() == [(1,)]
+
+
+def test_neither_ratings_nor_reviews_is_one_clear_error(tmp_path):
+    with pytest.raises(PermanentError, match="neither a ratings nor a reviews file"):
+        amazon.load_ratings(connect(), {"metadata": tmp_path / "meta.json"})
+
+
+BROKEN = {
+    "cut": (b'{"reviewerID": "A1", "asin":', "unexpected end"),
+    "latin-1": ('{"reviewerID": "é"}'.encode("latin-1"), "invalid UTF-8"),
+    "half an emoji": (b'{"reviewerID": "\\ud83d"}', "surrogate"),
+    "a list": (b"[1]", "Expected OBJECT"),
+    "a key twice": (b'{"asin": "B1", "asin": "B2"}', "duplicate key"),
+    "null": (b"null", "the item id and user id and rating and timestamp is empty"),
+    "a word as rating": (review(rating="five"), "five"),
+    "a list as time": (review(time=[1]), "cast"),
+    "a rating of 0": (review(rating=0), "outside 1 to 5"),
+    "a rating of 6": (review(rating=6), "outside 1 to 5"),
+    "no rating": (review(rating=None), "the rating is empty"),
+    "no user": ({"asin": "B1", "overall": 5, "unixReviewTime": 1}, "the user id is empty"),
+    "an empty item": (review(item=""), "the item id is empty"),
+    "no time": (review(time=None), "the timestamp is empty"),
+    "milliseconds": (review(time=1_500_000_000_000), "another unit"),
+}
+
+
+@pytest.mark.parametrize("name", ["reviews.json", "reviews.json.gz"])
+@pytest.mark.parametrize(("bad", "problem"), BROKEN.values(), ids=list(BROKEN))
+def test_a_bad_review_is_named_by_file_and_line(write, name, bad, problem):
+    path = write(review(), review(user="A2"), bad, review(user="A3"), name=name)
+    with pytest.raises(PermanentError) as caught:
+        amazon.load_ratings(connect(), {"reviews": path})
+    assert f"{path}, line 3)" in str(caught.value) or f"{path}, row 3)" in str(caught.value)
+    assert problem in str(caught.value)
+
+
+def test_a_bad_line_far_down_a_file_is_counted_right(write):
+    path = write(*(review(summary="x" * 400) for _ in range(100_000)), b"{")  # DuckDB reads it in several pieces
+    with pytest.raises(PermanentError, match=r"line 100001\)"):
+        amazon.load_ratings(connect(), {"reviews": path})
+
+
+def test_a_byte_order_mark_is_named(write):
+    with pytest.raises(PermanentError, match=r"line 1\).*byte order mark"):
+        amazon.load_ratings(connect(), {"reviews": write(b"\xef\xbb\xbf" + json.dumps(review()).encode())})
+
+
+def test_reviews_are_read_for_the_needed_items_alone(write):
+    lines = [review(verified=True, reviewText="good"), review(item="B02", reviewText="bad"), review(user="A2")]
+    connection = connect()
+    connection.execute("CREATE TABLE needed AS SELECT 'B01' AS item_id")
+    amazon.load_reviews(connection, {"reviews": write(*lines)})
+    assert connection.execute("FROM raw_reviews ORDER BY user_id").fetchall() == [
+        ("A1", "B01", 5.0, 1_500_000_000, True, "good"),
+        ("A2", "B01", 5.0, 1_500_000_000, None, None),
+    ]
+
+
+def test_without_metadata_no_item_is_known():
+    connection = connect()
+    amazon.load_items(connection, {})
+    assert connection.execute("FROM raw_items").fetchall() == []
+
+
+def test_texts_are_repaired_and_what_is_no_text_is_missing(write):
+    lines = [
+        {"asin": "B01", "title": "Caf&eacute; &amp;lt; \u0007&#10;Bar", "brand": ["Acme", "Co"], "price": 4.99},
+        {"asin": "B02", "title": {"name": "x"}, "brand": "<script>x</script>", "description": ["a", "b"]},
+        {"asin": "B03", "title": "[2 Pack] Socks", "brand": None, "description": "a text", "also_buy": {"x": []}},
+        {"title": "of no item"},
+    ]
+    connection = connect()
+    amazon.load_items(connection, {"metadata": write(*lines)})
+    assert connection.execute("SELECT item_id, title, brand, price FROM raw_items ORDER BY row").fetchall() == [
+        ("B01", "Café &lt;   Bar", None, None),
+        ("B02", None, None, None),
+        ("B03", "[2 Pack] Socks", None, None),
+    ]
+
+
 def test_a_broken_metadata_line_is_named(tmp_path):
     path = tmp_path / "meta.json"
     path.write_text('{"asin": "B01"}\n{"asin":\n')
-    with pytest.raises(PermanentError, match="Malformed JSON") as caught:
+    with pytest.raises(PermanentError, match="unexpected") as caught:
         amazon.load_items(connect(), {"metadata": path})
-    assert str(path) in str(caught.value)
+    assert f"{path}, line 2" in str(caught.value)

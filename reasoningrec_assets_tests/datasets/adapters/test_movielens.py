@@ -152,24 +152,28 @@ GOOD = "1\t2\t3\t4\n"
 @pytest.mark.parametrize(
     ("name", "content", "line", "words"),
     [
-        ("u.data", GOOD + "1\t2\t3\n", 2, "3 fields"),
-        ("u.data", GOOD + "1\t2\t3\t4\t5\n", 2, "5 fields"),
-        ("u.data", GOOD * 3 + "1\t2\tgood\t4\n", 4, "the rating 'good' is not a number"),
-        ("u.data", GOOD + "1\t2\t\t4\n", 2, "the rating '' is not a number"),
-        ("u.data", GOOD + "1\t2\tnan\t4\n", 2, "the rating 'nan' is not a number"),
-        ("u.data", GOOD + "1\t2\t3\tnoon\n", 2, "the timestamp 'noon' is not a number"),
+        ("u.data", GOOD + "1\t2\t3\n", 2, "Found: 3"),
+        ("u.data", GOOD + "1\t2\t3\t4\t5\n", 2, "Found: 5"),
+        ("u.data", GOOD * 3 + "1\t2\tgood\t4\n", 4, 'Could not convert string "good"'),
+        ("u.data", GOOD + "1\t2\t\t4\n", 2, "the rating is empty"),
+        ("u.data", GOOD + "1\t2\tnan\t4\n", 2, "outside 0.5 to 5"),
+        ("u.data", GOOD + "1\t2\t3\tnoon\n", 2, 'column "timestamp". Could not convert string "noon"'),
+        ("u.data", GOOD + "1\t2\tinf\t4\n", 2, "outside 0.5 to 5"),
+        ("u.data", GOOD * 3 + "1\t2\t3\t1500000000000\n" + GOOD, 4, "most timestamps are in another unit"),
+        ("u.data", GOOD + "1\t2\t3\t1500000000000\n" * 2, 1, "most timestamps are in another unit"),
+        ("u.data", GOOD + "\n\n\t2\t5.5\t4\n", 4, "the user id is empty"),
         ("u.data", GOOD + "1\t2\t5.5\t4\n", 2, "outside 0.5 to 5"),
         ("u.data", GOOD + "1\t2\t0\t4\n", 2, "outside 0.5 to 5"),
         ("u.data", GOOD + "\t2\t3\t4\n", 2, "the user id is empty"),
         ("u.data", GOOD + "\n1\t\t3\t4\n", 3, "the item id is empty"),
-        ("u.data", GOOD + "1\t2\t3\t4\n\xff\t2\t3\t4\n", 3, "is not utf-8"),
+        ("u.data", GOOD + "1\t2\t3\t4\n\xff\t2\t3\t4\n", 3, "not utf-8"),
         ("u.data", "", 1, "the file is empty"),
-        ("u.data.gz", GOOD + "1\t2\tx\t4\n", 2, "the rating 'x' is not a number"),
-        ("ratings.dat", "1::2::3::4\n1::2:3::4\n", 2, "3 fields"),
+        ("u.data.gz", GOOD + "1\t2\tx\t4\n", 2, 'column "rating". Could not convert string "x"'),
+        ("ratings.dat", "1::2::3::4\n1::2:3::4\n", 2, "Found: 3"),
         ("x.inter", "", 1, "the file is empty"),
         ("x.inter", "user_id:token\titem_id:token\trating:float\n1\t2\t3\n", 1, "timestamp"),
         ("x.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n", 1, "a header and no rows"),
-        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,3,4\n1,2,six,4\n", 3, "the rating 'six' is not a number"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,3,4\n1,2,six,4\n", 3, 'Could not convert string "six"'),
         ("ratings.csv", "user,movie,stars,when\n1,2,3,4\n", 1, "header"),
     ],
 )
@@ -183,11 +187,23 @@ def test_bad_ratings_name_file_line_and_remedy(tmp_path, name, content, line, wo
     assert "Correct or remove that line" in message
 
 
+def test_a_file_in_milliseconds_is_not_the_published_one(tmp_path):
+    path = _write(tmp_path / "u.data", "1\t2\t3\t1500000000000\n" * 3)
+    with pytest.raises(PermanentError, match=r"none of its timestamps can be in seconds.*not the published file"):
+        movielens.load_ratings(connect(), {"ratings": path})
+
+
+def test_the_line_of_a_bad_row_counts_the_lines_of_quoted_fields_above_it(tmp_path):
+    path = _write(tmp_path / "ratings.csv", 'userId,movieId,rating,timestamp\n"a\nb",2,3,4\n\n1,2,9,4\n')
+    with pytest.raises(PermanentError, match=r"line 5.*outside 0.5 to 5"):
+        movielens.load_ratings(connect(), {"ratings": path})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line", "words"),
     [
-        ("movies.dat", "1::One (1990)::Drama\n2::Two\n", 2, "2 fields"),
-        ("u.item", "1|One (1990)|d||u|0\n", 1, "6 fields"),
+        ("movies.dat", "1::One (1990)::Drama\n2::Two\n", 2, "Found: 2"),
+        ("u.item", "1|One (1990)|d||u|0\n", 1, "Columns: 24 Found: 6"),
         ("movies.csv", 'movieId,title,genres\n1,"A, B",Drama\n,C,Drama\n', 3, "the item id is empty"),
     ],
 )

@@ -1,0 +1,17 @@
+"""A process that takes raw ratings to windows with the domain code alone, as the assets do: `python -m benchmarks.prepare CSV FOLDER`."""
+
+import sys
+from pathlib import Path
+
+from reasoningrec_assets.datasets import cleaning, registry, windows
+from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS
+from reasoningrec_assets.lake.tables import write_table
+
+ratings, folder = map(Path, sys.argv[1:3])
+dataset = registry.get("ml1m")
+interactions = folder / "interactions.parquet"
+write_table(
+    CLEANED_INTERACTIONS, cleaning.clean(dataset, {"ratings": ratings}, temp_directory=folder)[0], interactions, dataset="ml1m"
+)
+rows = write_table(INTERACTION_WINDOWS, windows.build(dataset, interactions)[0], folder / "windows.parquet", dataset="ml1m")
+print(f"{rows} windows")
