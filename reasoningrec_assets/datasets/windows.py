@@ -14,12 +14,18 @@ from reasoningrec_assets.sql import connect, exact_path, query, stream
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# DuckDB gathers lists in memory and cannot spill them: so many users at once keep it flat.
+_USERS_AT_ONCE = 100_000
+_BATCHES_SQL = """
+WITH users AS (SELECT DISTINCT user_id FROM read_parquet($interactions)),
+numbered AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS n FROM users)
+SELECT min(user_id) AS first, max(user_id) AS last FROM numbered GROUP BY n // $size ORDER BY first
+"""
 # Only the ends of each sequence are gathered: at most H + 3 + profile_items rows per user, however long it is.
 _SEQUENCES_SQL = """
-CREATE TABLE sequences AS
 WITH events AS (
     SELECT user_id, position, {'item': item_id, 'liked': liked, 'rating': rating, 'time': "timestamp"} AS event
-    FROM read_parquet($interactions)
+    FROM read_parquet($interactions) WHERE user_id BETWEEN $first AND $last
 ),
 sizes AS (SELECT user_id, count(*) AS n FROM events GROUP BY user_id HAVING count(*) >= $shortest),
 ends AS (
@@ -81,7 +87,10 @@ def leave_last_out(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatch
     """
     connection, history = connect(), dataset.history_length
     lengths = {"history": history, "profile": dataset.profile_items, "skip": dataset.profile_skip_last, "shortest": MIN_SEQUENCE}
-    connection.execute(_SEQUENCES_SQL, {"interactions": exact_path(interactions), **lengths})
+    batches = query(_BATCHES_SQL, on=connection, interactions=interactions, size=_USERS_AT_ONCE).to_pylist()
+    for number, users in enumerate(batches):
+        verb = "INSERT INTO sequences" if number else "CREATE TABLE sequences AS"
+        connection.execute(f"{verb} {_SEQUENCES_SQL}", {"interactions": exact_path(interactions), **lengths, **users})
     counts = query(_COUNTS_SQL, on=connection, interactions=interactions, history=history).to_pylist()[0]
     return stream(_WINDOWS_SQL, on=connection, dataset=dataset.name, history=history), counts
 
