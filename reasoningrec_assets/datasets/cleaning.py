@@ -33,7 +33,8 @@ _USERS_SQL = """
 CREATE TABLE users AS
 WITH sizes AS (
     -- a sum, because an exclusive or would cancel rows that stand twice
-    SELECT user_id, count(*) AS raw, count(repeated) AS given_up, sum(hash(item_id, rating, "timestamp")::HUGEINT) AS content
+    SELECT user_id, count(*) AS raw, count(repeated) AS given_up,
+        sum(hash(item_id, rating, "timestamp")::HUGEINT) FILTER (repeated IS NULL) AS content
     FROM events LEFT JOIN (SELECT row, row AS repeated FROM repeats) USING (row) GROUP BY user_id
 ), judged AS (
     SELECT *, CASE WHEN raw < $fewest THEN 'below_min' WHEN raw - given_up < $shortest THEN 'short' ELSE 'kept' END AS verdict
@@ -41,7 +42,7 @@ WITH sizes AS (
 ), compared AS (
     SELECT * EXCLUDE (verdict), verdict = 'kept' AND count(*) OVER same > 1 AS has_twin,
         CASE WHEN $one AND verdict = 'kept' AND row_number() OVER (same ORDER BY user_id) > 1 THEN 'twin' ELSE verdict END AS verdict
-    FROM judged WINDOW same AS (PARTITION BY verdict, raw, content)
+    FROM judged WINDOW same AS (PARTITION BY verdict, raw - given_up, content)
 ), drawn AS (
     SELECT *, row_number() OVER (PARTITION BY verdict ORDER BY md5($seed || ':' || user_id), user_id) AS draw FROM compared
 )

@@ -21,7 +21,8 @@ SELECT DISTINCT unnest([target_item_id] || history_item_ids || profile_item_ids)
 _NONE_SQL = """
 CREATE TABLE raw_reviews (user_id VARCHAR, item_id VARCHAR, rating DOUBLE, "timestamp" BIGINT, verified BOOLEAN, text VARCHAR)
 """
-# What does not say whether it is verified counts. Ordered by stars, every n/10th review draws from each number of stars its share.
+# What does not say whether it is verified counts. Ordered by stars, every n/10th review, from a seeded start on, draws from each
+# number of stars its share; from a fixed start the best review would always be drawn, and the worst never.
 _CHOSEN_SQL = """
 WITH told AS (
     SELECT user_id, item_id, text, min(rating) AS stars, min("timestamp") AS "time"
@@ -33,10 +34,11 @@ WITH told AS (
     FROM told LEFT JOIN (SELECT DISTINCT user_id, target_item_id FROM read_parquet($windows)) AS targets
     ON told.user_id = targets.user_id AND item_id = target_item_id
 ), ranked AS (
-    SELECT *, count(*) OVER item AS n, row_number() OVER (item ORDER BY stars, md5(concat_ws(':', $seed, user_id, text))) AS r
+    SELECT *, count(*) OVER item AS n, (md5_number(concat_ws(':', $seed, item_id)) % n::UHUGEINT)::BIGINT AS start,
+        row_number() OVER (item ORDER BY stars, md5(concat_ws(':', $seed, user_id, text))) AS r
     FROM judged WINDOW item AS (PARTITION BY item_id, withheld)
 ), quoted AS (
-    SELECT item_id, withheld, r, CASE WHEN NOT withheld AND r * $most // n > (r - 1) * $most // n THEN
+    SELECT item_id, withheld, r, CASE WHEN NOT withheld AND (r * $most + start) // n > ((r - 1) * $most + start) // n THEN
         coalesce(format('rated {:g}: ', stars), '')
         || nullif(array_to_string(string_split(plain_text(text), ' ')[:if(n > $most, 50, 100)], ' '), '') END AS review
     FROM ranked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from reasoningrec_assets.datasets import temporal
 from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
@@ -97,4 +98,4 @@ def leave_last_out(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatch
 
 def window_name(row: Mapping[str, Any]) -> str:
     """What names one row of ``interaction_windows``, and of every table that has one row for each: split, user and target."""
-    return f"{row['split']}/{row['user_id']}/{row['target_item_id']}"
+    return "/".join(quote(row[name], safe="") for name in ("split", "user_id", "target_item_id"))

@@ -129,6 +129,9 @@ def test_users_with_the_same_items_ratings_and_times_are_counted_and_one_is_kept
     table, counts = _run(make_dataset(one_user_per_sequence=True), udata(events))
     assert set(table["user_id"].to_pylist()) == {*"adpq", "other"}
     assert (counts["users_with_identical_sequence"], counts["dropped_identical_sequence"]) == (5, 15)
+    # what a repeat gave up makes no difference
+    twice = [*_sequence("x", "abcd"), *_sequence("y", "abcd"), _sequence("y", "abcd")[-1]]
+    assert _run(make_dataset(), udata(twice))[1]["users_with_identical_sequence"] == 2
     assert counts["rows_in"] - counts["rows_out"] == 15 + counts["dropped_repeated_pair"]
 
 

@@ -139,6 +139,12 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order_of_the_file(choose):
     assert len(set(first)) == 10
 
 
+def test_the_seed_decides_whether_a_rare_star_is_drawn(choose):
+    rows = [review(f"a{n}", f"text {n}", stars=1.0 if n == 0 else 5.0) for n in range(20)]
+    drawn = sum("rated 1" in "".join(choose(*rows, sample_seed=seed)[0]["t"]["reviews"]) for seed in range(30))
+    assert 8 <= drawn <= 22  # half of them: ten of twenty are taken
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=80))
 def test_stars_are_drawn_in_proportion(choose, stars):

@@ -80,6 +80,14 @@ def test_users_taken_a_few_at_once_give_the_same_windows(make_dataset, tmp_path,
     assert _build(make_dataset(), path) == whole
 
 
+def test_no_two_rows_have_one_name():
+    rows = [
+        {"split": "test", "user_id": "a", "target_item_id": "b/c"},
+        {"split": "test", "user_id": "a/b", "target_item_id": "c"},
+    ]
+    assert len({windows.window_name(row) for row in rows}) == 2
+
+
 def test_the_shortest_user_has_one_item_of_history(make_dataset, tmp_path):
     table, _ = _build(make_dataset(history_length=20), _interactions(tmp_path / "i.parquet", {"u": 4}))
     assert [row["history_item_ids"] for row in table.to_pylist()] == [_names(0), _names(0, 1), _names(0, 1, 2)]
