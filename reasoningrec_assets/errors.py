@@ -6,13 +6,8 @@ split decides retries: a permanent failure stops every retry mechanism, a transi
 
 
 class PlatformError(Exception):
-    """A failure that says what was attempted, where, what went wrong and what to do next.
-
-    Args:
-        attempted: The action in the infinitive, for example ``read the ratings``.
-        where: The file, line, setting or partition concerned.
-        problem: What was found there.
-        remedy: What the user can do now, as a sentence without its full stop.
+    """A failure that says what was attempted (``read the ratings``), where (file, line, setting or partition), what problem
+    was found there, and as its remedy what the user can do now, a sentence without its full stop.
     """
 
     def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:
@@ -32,11 +27,7 @@ class TransientError(PlatformError):
 
 
 class DryRun(Exception):  # noqa: N818 - it is no error: the plan was asked for, and nothing else
-    """A step stopped before it spent anything, as it was asked to.
-
-    Args:
-        figures: What it would have spent.
-    """
+    """A step stopped before it spent anything, as it was asked to; ``figures`` say what it would have spent."""
 
     def __init__(self, figures: dict[str, float]) -> None:
         self.figures = figures

@@ -12,6 +12,7 @@ from typing import Any
 
 from reasoningrec_assets.catalog import connect, queries, rebuild, sync
 from reasoningrec_assets.errors import PermanentError, PlatformError
+from reasoningrec_assets.lake.files import default_root
 from reasoningrec_assets.lake.steps import Lake
 
 WIDTH = 110
@@ -34,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     purpose = "What exists, where it came from and how good it is: the DuckDB catalogue of the lake."
     parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.catalog", description=purpose)
-    root = Path(os.environ.get("REASONINGREC_DATA") or "data")
-    parser.add_argument("--data", type=Path, default=root, help="data root (default: REASONINGREC_DATA, or ./data)")
+    parser.add_argument("--data", type=Path, default=default_root(), help="data root (default: REASONINGREC_DATA, or ./data)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sync", help="add new receipts to the catalogue")
     commands.add_parser("rebuild", help="make the catalogue anew from the receipts")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime, time
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -239,7 +238,7 @@ def load() -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
     """Every dataset by name, the shipped ones first; and by partition what is wrong with a declaration that makes none."""
     from reasoningrec_assets.datasets import declared
 
-    return declared.load(Path(default_root()) / "datasets", {record.name: record for record in _RECORDS})
+    return declared.load(default_root() / "datasets", {record.name: record for record in _RECORDS})
 
 
 def datasets() -> dict[str, Dataset]:

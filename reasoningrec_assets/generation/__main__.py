@@ -1,19 +1,18 @@
 """`python -m reasoningrec_assets.generation`: look after the generation cache from the command line."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from reasoningrec_assets.errors import PlatformError
 from reasoningrec_assets.generation import housekeeping
+from reasoningrec_assets.lake.files import default_root
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.generation", description=__doc__)
-    root = Path(os.environ.get("REASONINGREC_DATA") or "data")
-    parser.add_argument("--data", type=Path, default=root, help="data root (default: REASONINGREC_DATA, or ./data)")
+    parser.add_argument("--data", type=Path, default=default_root(), help="data root (default: REASONINGREC_DATA, or ./data)")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("stats", help="what the cache holds, by model")
     gc = verbs.add_parser("gc", help="count answers that no live table refers to; --delete removes them")

@@ -16,9 +16,9 @@ from typing import IO, Any
 from reasoningrec_assets.errors import PermanentError, PlatformError
 
 
-def default_root() -> str:
+def default_root() -> Path:
     """The data root that the environment names, else ``./data``."""
-    return os.environ.get("REASONINGREC_DATA") or "data"
+    return Path(os.environ.get("REASONINGREC_DATA") or "data")
 
 
 def sha256_file(path: Path) -> str:

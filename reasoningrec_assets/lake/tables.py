@@ -35,11 +35,7 @@ def write_table(schema: TableSchema, data: "pa.Table | pa.RecordBatchReader", pa
         raise _refused(schema, f"columns of another type: {', '.join(unfit)}")
     rows = 0
     # times and counts hardly repeat: a dictionary of them is larger than they are
-    repeating: Any = [
-        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-        for field in arrow
-        if field.type != pa.int64()
-    ]
+    repeating: Any = [f.name + ".list.element" * pa.types.is_list(f.type) for f in arrow if f.type != pa.int64()]
     with pq.ParquetWriter(path, arrow, compression="zstd", use_dictionary=repeating) as writer:
         for group in _exact_groups(reader, ROW_GROUP):
             writer.write_table(_conform(schema, group, arrow, dataset), row_group_size=ROW_GROUP)

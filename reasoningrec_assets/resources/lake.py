@@ -12,7 +12,7 @@ from reasoningrec_assets.lake.steps import Lake
 class LakeResource(dg.ConfigurableResource):
     """Where data, receipts, models and caches live."""
 
-    root: str = Field(default_factory=default_root, description="Data root; REASONINGREC_DATA, else ./data.")
+    root: str = Field(default_factory=lambda: str(default_root()), description="Data root; REASONINGREC_DATA, else ./data.")
 
     def open(self) -> Lake:
         """The lake at this root."""
