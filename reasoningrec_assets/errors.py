@@ -6,8 +6,9 @@ split decides retries: a permanent failure stops every retry mechanism, a transi
 
 
 class PlatformError(Exception):
-    """A failure that says what was attempted (``read the ratings``), where (file, line, setting or partition), what problem
-    was found there, and as its remedy what the user can do now, a sentence without its full stop.
+    """A failure that says what was attempted (``read the ratings``), where (file, line, setting), and what was found there.
+
+    The remedy is what the user can do now, as a sentence without its full stop.
     """
 
     def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:

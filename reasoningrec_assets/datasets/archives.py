@@ -28,6 +28,11 @@ def check_checksum(path: Path, checksum: str, *, where: str, remedy: str) -> Non
         raise PermanentError("download the raw files", where=where, problem=problem, remedy=remedy)
 
 
+def _most_unpacked(packed: int) -> int:
+    """The most bytes that a stream of so many bytes may hold: what packs a thousandfold holds nothing."""
+    return max(100_000_000, 1000 * packed)
+
+
 def measure(path: Path, *, where: str, remedy: str) -> tuple[int, str]:
     """Bytes and SHA-256 of a raw file, or of a folder's files: of the lines that sha256sum prints of them, in order of path.
 
@@ -51,8 +56,10 @@ def measure(path: Path, *, where: str, remedy: str) -> tuple[int, str]:
         with gzip.open(path) if packed else path.open("rb") as file:
             if not file.read(1):
                 raise fail("the file is empty")
+            limit = _most_unpacked(path.stat().st_size)
             while packed and file.read(_CHUNK):
-                pass
+                if file.tell() > limit:
+                    raise fail(f"it unpacks to more than {limit} bytes, which no real file of its size does")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise fail(f"the gzip archive is truncated or damaged ({error})") from error
     return path.stat().st_size, sha256_file(path)
@@ -78,8 +85,8 @@ def extract(archive: Path, choose: Callable[..., Mapping[str, str]], target: Pat
                     raise fail(f"the path of member {name!r} leads out of the archive")
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise fail(f"member {name!r} is a symbolic link")
-                # What packs a thousandfold holds nothing; of the sizes on which this rests only the archive's own cannot lie.
-                limit = min(MAX_MEMBER_BYTES, max(100_000_000, 1000 * min(info.compress_size, archive.stat().st_size)))
+                # of the sizes on which this rests only the archive's own cannot lie
+                limit = min(MAX_MEMBER_BYTES, _most_unpacked(min(info.compress_size, archive.stat().st_size)))
                 if info.file_size > limit:
                     raise fail(f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {limit}")
                 unpacked[role] = target / role / inside.name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.datasets.archives import check_checksum, extract, measure
 from reasoningrec_assets.datasets.registry import Dataset, Source
-from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import RAW_DATASET
 from reasoningrec_assets.lake.tables import read_rows
@@ -57,14 +57,16 @@ def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
         if files:
             return files
         failures: list[str] = []
+        damaged: PermanentError | None = None
         for source in dataset.sources:
             with scratch_folder(data_root / "scratch") as scratch:
                 try:
                     return _fetch(dataset, source, own, downloads, scratch, log)
-                except TransientError as error:
+                except PlatformError as error:
                     failures.append(f"{source.location}: {error.problem}")
-                    log(f"{dataset.name}: {source.location} is not reachable ({error.problem}); trying the next source")
-        raise _nothing_found(dataset, own, failures)
+                    damaged = damaged or (error if isinstance(error, PermanentError) else None)
+                    log(f"{dataset.name}: {source.location} is of no use ({error.problem}); trying the next source")
+        raise damaged or _nothing_found(dataset, own, failures)
 
 
 def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> pa.Table:
@@ -94,7 +96,7 @@ def _chosen(dataset: Dataset, names: Iterable[str]) -> dict[str, str]:
 def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log) -> list[RawFile] | None:
     """The user's own files where they are complete; an incomplete set is named and left alone."""
     remedy = f"Put a complete file in its place, or remove it; your own files belong in {own}"
-    there = [path.name for path in own.glob("*") if path.exists()]
+    there = [path.name for path in own.glob("*") if path.is_file() or (path.is_dir() and path.suffix in ("", ".parquet"))]
     found = {role: own / name for role, name in _chosen(dataset, there).items()}
     if not _missing(dataset, found):
         measured = {role: measure(path, where=str(path), remedy=remedy) for role, path in found.items()}
@@ -124,7 +126,7 @@ def _missing(dataset: Dataset, found: Iterable[str]) -> str:
 def _place(downloads: Path, source: Source) -> tuple[Path, str]:
     """The folder for a source's files, and the source's identity in the manifest there."""
     name = re.sub(r"[^A-Za-z0-9.=_-]+", "-", source.location.rstrip("/").rsplit("/", 1)[-1])
-    return downloads / name, f"{source.kind} {source.location} {source.checksum or ''}".strip()
+    return downloads / (name.strip(".") or "source"), f"{source.kind} {source.location} {source.checksum or ''}".strip()
 
 
 def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[RawFile] | None:

@@ -126,7 +126,7 @@ def test_the_next_source_is_tried_and_a_second_call_needs_no_network(tmp_path, m
     assert _read(found) == CONTENT
     assert [file.origin for file in found] == [url + "ml.zip"] * 2
     assert len(lines) == 2
-    assert "dead.zip is not reachable" in lines[0]
+    assert "dead.zip is of no use (ConnectionError" in lines[0]
     archive.unlink()
     lines.clear()
     assert sources.obtain(dataset, tmp_path, lines.append) == found
@@ -178,6 +178,44 @@ def test_a_wrong_checksum_stops_with_the_file_and_a_remedy(tmp_path, make_datase
     assert "ml.zip" in str(caught.value)
     assert str(tmp_path / "raw" / "tiny") in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".zip", ".part"} and folder not in path.parents]
+
+
+def test_a_damaged_source_does_not_keep_the_next_one_from_being_tried(tmp_path, make_dataset, server):
+    folder, url = server
+    (folder / "cut.zip").write_bytes(_zip(folder / "whole.zip").read_bytes()[:60])
+    both = make_dataset(sources=(_source(url + "cut.zip"), _source(url + "whole.zip")))
+    files = sources.obtain(both, tmp_path / "data", print)
+    assert {file.origin for file in files} == {url + "whole.zip"}
+    with pytest.raises(PermanentError, match=r"cut\.zip.*truncated or damaged"):
+        sources.obtain(make_dataset(sources=(_source(url + "cut.zip"), _source(url + "no.zip"))), tmp_path / "other", print)
+
+
+def test_a_location_names_no_folder_outside_its_own(tmp_path, make_dataset, server):
+    _, url = server
+    (tmp_path / "data" / "downloads" / "neighbour").mkdir(parents=True)
+    with pytest.raises(PermanentError):
+        sources.obtain(make_dataset(sources=(_source(url + "x/../"),)), tmp_path / "data", print)
+    place, _ = sources._place(tmp_path / "data" / "downloads" / "tiny", _source(url + "x/../"))
+    assert place == tmp_path / "data" / "downloads" / "tiny" / "source"
+
+
+def test_a_folder_with_the_name_of_a_plain_file_is_not_taken_for_it(tmp_path, make_dataset):
+    (tmp_path / "raw" / "tiny" / "u.data").mkdir(parents=True)
+    (tmp_path / "raw" / "tiny" / "u.data" / "part").write_bytes(RATINGS)
+    (tmp_path / "raw" / "tiny" / "u.item").write_bytes(ITEMS)
+    with pytest.raises(PermanentError, match="they are not in"):
+        sources.obtain(make_dataset(), tmp_path, print)
+
+
+def test_a_gzip_bomb_is_refused(tmp_path, make_dataset):
+    place = tmp_path / "raw" / "tiny"
+    place.mkdir(parents=True)
+    with gzip.open(place / "u.data.gz", "wb", compresslevel=9) as file:
+        for _ in range(150):
+            file.write(bytes(1_000_000))
+    (place / "u.item").write_bytes(ITEMS)
+    with pytest.raises(PermanentError, match=r"u\.data\.gz.*unpacks to more than"):
+        sources.obtain(make_dataset(), tmp_path, print)
 
 
 def test_an_archive_without_a_member_is_refused(tmp_path, make_dataset, server):

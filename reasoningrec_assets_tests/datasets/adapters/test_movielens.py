@@ -241,3 +241,10 @@ def test_wheel_and_grouplens_layouts_give_the_same_tables(tmp_path, wheel, make_
         1995,
         ["Animation", "Children's", "Comedy"],
     )
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(bytes(2**25))
+    with pytest.raises(PermanentError, match=r"line 1.*longer than"):
+        movielens.load_ratings(connect(), {"ratings": path})
