@@ -15,11 +15,14 @@ from reasoningrec_assets.resources.lake import LakeResource
 INTERACTIONS = {"partitions_def": datasets, "group_name": "interactions", "owners": ["team:data"], "kinds": {"duckdb", "parquet"}}
 
 
+RepeatedPairs = enum.StrEnum("RepeatedPairs", ["last", "first", "keep"])
+
+
 class CleaningConfig(StepConfig):
     """Run config of `cleaned_interactions`."""
 
-    repeated_pairs: str = Field(
-        default="last",
+    repeated_pairs: RepeatedPairs = Field(
+        default=RepeatedPairs.last,
         description="Which row of a repeated (user, item) pair stays: last, first, or keep (the paper's way, which leaks).",
     )
 
@@ -70,7 +73,7 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        return Output(*windows.build(dataset, inputs["cleaned_interactions"]))
+        return Output(*windows.build(dataset, inputs["cleaned_interactions"], inputs.scratch))
 
     lengths = {"history_length", "profile_items"}
     lengths |= {"cut_dates", "targets_per_user"} if dataset.cut_dates else {"profile_skip_last"}

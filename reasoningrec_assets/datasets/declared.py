@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.settings import Profile, load_profile
 
 
 def load(folder: Path, shipped: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
@@ -47,7 +48,11 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
             own_rule = {"liked_above", "liked_at_least"} if values.keys() & {"liked_above", "liked_at_least"} else set[str]()
             values = {field: getattr(base, field) for field in base.model_fields_set - own_rule} | values
             values["base"] = base.raw_name
-        return Dataset.model_validate(values | {"name": path.stem})
+        dataset = Dataset.model_validate(values | {"name": path.stem})
+        if dataset.settings:  # now, and not when a step that costs hours asks for them
+            profile = load_profile().model_dump()
+            Profile.model_validate(profile | {section: profile[section] | own for section, own in dataset.settings.items()})
+        return dataset
     except ValidationError as error:
         problem = _explained(text, error)
     except (OSError, ValueError, RecursionError) as error:
@@ -58,16 +63,18 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
 def _explained(text: str, found: ValidationError) -> str:
     """Each mistake: line and key, what is wrong there, and what is allowed."""
     mistakes: list[str] = []
+    record, inside = (Profile, ("settings",)) if found.title == Profile.__name__ else (Dataset, ())
     # what a default lacks follows from another mistake
     for error in (one for one in found.errors() if one["type"] != "default_factory_not_called"):
         loc = tuple(part for part in error["loc"] if part != "[key]")
         message = error["msg"].removeprefix("Value error, ")
-        line = _line(text, loc[:-1] if error["type"] == "missing" else loc)
+        line = _line(text, inside + (loc[:-1] if error["type"] == "missing" else loc))
         if error["type"] == "extra_forbidden":
-            nested = get_args(Dataset.model_fields[str(loc[0])].annotation) if loc[1:] else (Dataset,)
+            annotation = record.model_fields[str(loc[0])].annotation if loc[1:] else record
+            nested = (*get_args(annotation), annotation)
             fields = next(kind.model_fields for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel))
             message = f"there is no such key; use {', '.join(sorted(fields.keys() - {'name'}))}"
-        mistakes.append((f"line {line}, " if line else "") + ".".join(map(str, loc)) + (": " if loc else "") + message)
+        mistakes.append((f"line {line}, " if line else "") + ".".join(map(str, inside + loc)) + (": " if loc else "") + message)
     return "; ".join(mistakes)
 
 

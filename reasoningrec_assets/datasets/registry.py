@@ -90,13 +90,9 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     settings: dict[SectionName, dict[str, Setting]] = Field(default={}, description="Overrides of profile settings, by section.")
 
     @model_validator(mode="after")
-    def _one_like_rule(self) -> Self:
+    def _consistent(self) -> Self:
         if (self.liked_at_least is None) == (self.liked_above is None):
             raise ValueError("set exactly one of liked_at_least and liked_above")
-        return self
-
-    @model_validator(mode="after")
-    def _tables_fit(self) -> Self:
         if (self.adapter == "tables") != ("ratings" in self.tables):
             raise ValueError("[tables.ratings] has to name the file of ratings and its columns, for the adapter tables alone")
         for role, table in self.tables.items():
@@ -107,13 +103,12 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         used += [f"{role}: {theirs}" for role, table in self.tables.items() for theirs in table.columns.values()]
         if twice := [name for name, times in Counter(used).items() if times > 1]:
             raise ValueError(f"two of the tables, or two columns of one, are the same, {', '.join(twice)}")
+        read = {"movielens": {"ratings", "items"}, "amazon": set[str](), "tables": {*self.tables}}[self.adapter]
+        if lacking := sorted(read - {role for role, raw in self.raw_files.items() if raw.required}):
+            raise ValueError(f"the adapter {self.adapter} reads {', '.join(lacking)}: raw_files must have them, and required")
         rule = self.liked_above if self.liked_at_least is None else self.liked_at_least
         if self.tables and not self.lowest <= (rule or 0) <= self.highest:
             raise ValueError(f"the like rule is outside of the ratings' bounds, {self.lowest:g} to {self.highest:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _cuts_in_order(self) -> Self:
         if self.cut_dates is not None and not self.cut_dates[0] < self.cut_dates[1] < self.cut_dates[2]:
             raise ValueError("cut_dates must go up: first day of the train, then of the valid, then of the test targets")
         return self

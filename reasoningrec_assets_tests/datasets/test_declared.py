@@ -135,6 +135,22 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
             ["line 11, tables.items.fil: there is no such key; use columns, file, time_unit"],
         ),
         ("[tables.items]", "[tables.movies]", ["line 10, tables.movies: Input should be 'ratings', 'items' or 'reviews'"]),
+        (
+            "[tables.items]",
+            "[settings.sampling]\nkk = 32\n[tables.items]",
+            ["line 11, settings.sampling.kk: there is no such key; use explained_rows, k"],
+        ),
+        (
+            "[tables.items]",
+            "[settings.sampling]\nk = 1\n[tables.items]",
+            ["line 11, settings.sampling.k: Input should be greater than or equal to 2"],
+        ),
+        ("history_length", 'adapter = "movielens"\nhistory_length', ["for the adapter tables alone"]),
+        (
+            "[tables.items]",
+            '[raw_files.items]\nnames = ["movies.csv"]\n[tables.items]',
+            ["the adapter tables reads ratings: raw_files must have them"],
+        ),
         ("[tables.items]", "[settings.trainin]", ["line 10, settings.trainin: Input should be 'engine', 'item_descriptions'"]),
         ('file = "ratings.csv"', 'file = "ratings.csv"\ntime_unit = "minutes"', ["line 8", "'seconds', 'milliseconds' or 'iso'"]),
         (
@@ -265,3 +281,10 @@ def test_a_broken_declaration_fails_its_own_raw_dataset_with_the_message(declare
     done = materialize(tmp_path, "broken", "raw_dataset")
     assert done.returncode != 0
     assert f"({path}): line 1, title: Input should be a valid string" in done.stderr + done.stdout
+
+
+def test_the_docs_example_of_an_amazon_category_is_a_dataset(declare):
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    declare(page.split("### Another category of Amazon")[1].split("```toml\n")[1].split("```")[0], "luxury_beauty.toml")
+    record = registry.get("luxury_beauty")
+    assert (record.adapter, {role for role, raw in record.raw_files.items() if raw.required}) == ("amazon", {"reviews"})

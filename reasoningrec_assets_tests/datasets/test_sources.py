@@ -459,7 +459,8 @@ def test_a_wheel_is_only_unpacked(tmp_path, make_dataset, monkeypatch):
 
 
 def test_the_table_has_hashes_and_relative_paths(tmp_path, make_dataset):
-    dataset = make_dataset(raw_files={"ratings": RawRole(names=("u.data",)), "users": RawRole(names=("u.user",), required=False)})
+    roles = {"ratings": RawRole(names=("u.data",)), "users": RawRole(names=("u.user",), required=False)}
+    dataset = make_dataset(adapter="amazon", raw_files=roles)
     _place(tmp_path, {"u.data": RATINGS})
     table = sources.raw_dataset_table(dataset, sources.obtain(dataset, tmp_path, print), tmp_path)
     assert table.schema == RAW_DATASET.arrow()

@@ -46,7 +46,8 @@ def _load(dataset: Dataset, role: Role, connection: duckdb.DuckDBPyConnection, f
         header = next(csv.reader([next(delimited.lines(path), (1, ""))[1]], delimiter=delimiter), [""])
         kinds = dict.fromkeys(header, "VARCHAR")
     else:
-        listed = ", ".join(literal(exact_path(one)) for one in (sorted(path.glob("*.parquet")) if path.is_dir() else [path]))
+        parts = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".parquet") if path.is_dir() else [path]
+        listed = ", ".join(literal(exact_path(one)) for one in parts)
         reader = f"read_parquet([{listed}], hive_partitioning=false)"
         try:
             kinds = {str(row[0]): str(row[1]) for row in connection.execute(f"DESCRIBE FROM {reader}").fetchall()}
@@ -76,4 +77,6 @@ def _converted(column: str, kind: str, unit: TimeUnit) -> str:
         value = f"try_cast({value} AS BIGINT) // 1000"
     elif column == "genres" and not kind.endswith("[]"):
         value = _GENRES.format(f"{value}::VARCHAR")
-    return f'try_cast({value} AS {_TYPES.get(column, "VARCHAR")}) AS "{column}"'
+    # what does not say yes or no must not count as either
+    cast = "cast" if column == "verified" else "try_cast"
+    return f'{cast}({value} AS {_TYPES.get(column, "VARCHAR")}) AS "{column}"'

@@ -10,6 +10,7 @@ import pytest
 
 from reasoningrec_assets.datasets import cleaning
 from reasoningrec_assets.datasets.adapters import tables
+from reasoningrec_assets.datasets.registry import RawRole
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.sql import connect, query
 
@@ -23,7 +24,8 @@ def declare(make_dataset):
     def make(file, columns=EVENT, role="ratings", **changes):
         table = {name: changes.pop(name) for name in ("time_unit",) if name in changes}
         declared = {"ratings": {"file": "ratings.csv", "columns": EVENT}} | {role: {"file": file, "columns": columns, **table}}
-        return make_dataset(**{"adapter": "tables", "tables": declared, "raw_files": {}, **changes})
+        raw_files = {name: RawRole(names=(table["file"],)) for name, table in declared.items()}
+        return make_dataset(**{"adapter": "tables", "tables": declared, "raw_files": raw_files, **changes})
 
     return make
 
@@ -110,6 +112,14 @@ def test_a_folder_is_read_in_order_of_its_names_and_rows(declare, tmp_path):
     (folder / "_SUCCESS").write_text("")
     rows = load(declare("folder"), folder)
     assert [(row[0], row[2]) for row in rows] == [(n + 1, str(n)) for n in range(100_000)]
+
+
+def test_no_parquet_of_a_folder_is_passed_over(declare, tmp_path):
+    for name in ("a.parquet", "b.PARQUET", "deep/er/c.parquet"):
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"who": ["u"], "what": [name], "stars": [3], "when": [7]}), path)
+    assert [row[2] for row in load(declare("folder"), tmp_path / "folder")] == ["a.parquet", "b.PARQUET", "deep/er/c.parquet"]
 
 
 HOSTILE = [" a b ", '"q"', "'; DROP TABLE events; --", "../../etc/passwd", "😀", "NULL", "007", "1.0", "nan", "%", "a,b"]
@@ -247,3 +257,6 @@ def test_reviews_without_a_column_for_it_are_verified_and_texts_keep_their_lines
     more = {"rating": "stars", "verified": "bought", "timestamp": "when"}
     path = text(tmp_path / "t.csv", ("who", "what", "said", "stars", "bought", "when"), [(1, 10, "good", 4, "false", 7)])
     assert load(declare("t.csv", columns | more, "reviews"), path, "reviews") == [(1, "1", "10", "good", 4.0, False, 7)]
+    path = text(tmp_path / "t.csv", ("who", "what", "said", "stars", "bought", "when"), [(1, 10, "good", 4, "unverified", 7)])
+    with pytest.raises(PermanentError, match="unverified"):
+        load(declare("t.csv", columns | more, "reviews"), path, "reviews")
