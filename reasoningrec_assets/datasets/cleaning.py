@@ -10,7 +10,7 @@ from reasoningrec_assets.datasets.adapters import amazon, movielens, tables
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import CLEANING_REPORT
-from reasoningrec_assets.sql import connect, exact_path, literal, query, stream
+from reasoningrec_assets.sql import connect, execute, query, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,9 +74,15 @@ SELECT $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least,
     row_number() OVER () - 1 - before AS position
 FROM sorted
 """
+USERS_AT_ONCE = 100_000
+_RANGES_SQL = """
+WITH users AS (SELECT DISTINCT user_id FROM read_parquet($interactions)),
+numbered AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS n FROM users)
+SELECT min(user_id) AS first, max(user_id) AS last FROM numbered GROUP BY n // $size ORDER BY first
+"""
 # Of several raw rows for one item the first counts.
 _COPIES_SQL = """
-CREATE TABLE rated AS SELECT DISTINCT item_id FROM read_parquet({interactions});
+CREATE TABLE rated AS SELECT DISTINCT item_id FROM read_parquet($interactions);
 CREATE VIEW copies AS
 SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY row) AS copy FROM raw_items SEMI JOIN rated USING (item_id)
 """
@@ -132,6 +138,11 @@ def clean(
     return stream(_SEQUENCES_SQL, on=connection, dataset=dataset.name, **liked), counts
 
 
+def user_ranges(interactions: Path, connection: duckdb.DuckDBPyConnection) -> list[dict[str, str]]:
+    """First and last of every so many users of `cleaned_interactions`: DuckDB cannot spill the lists that it gathers of them."""
+    return query(_RANGES_SQL, on=connection, interactions=interactions, size=USERS_AT_ONCE).to_pylist()
+
+
 def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> tuple[pa.Table, dict[str, int]]:
     """One row of ``items`` per item that ``interactions`` (`cleaned_interactions`) names, sorted by item id; and counts.
 
@@ -161,5 +172,5 @@ def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path)
     """A connection with ``raw_items``, the items ``rated`` in the interactions, and the raw rows of these, ``copies``."""
     connection = connect()
     ADAPTERS[dataset.adapter](dataset).load_items(connection, files)
-    connection.execute(_COPIES_SQL.format(interactions=literal(exact_path(interactions))))
+    execute(_COPIES_SQL, on=connection, interactions=interactions)
     return connection

@@ -34,6 +34,12 @@ FORBIDDEN = {
         SELECT count(*) FILTER (rows > $targets_per_user) AS users_over_limit FROM users""",
 }
 
+# Of the reviews that descriptions are written from; where all are meant to be (the paper's mode) none counts.
+TARGET_REVIEWS = """
+WITH drawn AS (SELECT item_id AS target_item_id, unnest(reviewers) AS user_id FROM read_parquet($item_reviews))
+SELECT count(*) * $leak_safe AS target_reviews
+FROM drawn SEMI JOIN read_parquet($interaction_windows) USING (user_id, target_item_id)"""
+
 # Texts for `metrics.probes`: with a word that counts, and of each side the same 10,000 whenever asked.
 _CHOSEN = r"""WHERE regexp_matches(text, '[\p{L}\p{N}]{2}')
 QUALIFY row_number() OVER (PARTITION BY side ORDER BY md5(concat_ws('/', split, user_id, target_item_id))) <= 10000 ORDER BY ALL"""

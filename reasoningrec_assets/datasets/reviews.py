@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reasoningrec_assets.datasets.cleaning import ADAPTERS
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.prompts.text import plain_text
-from reasoningrec_assets.sql import connect, exact_path, query
+from reasoningrec_assets.sql import connect, execute, query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,12 +38,13 @@ WITH told AS (
         row_number() OVER (item ORDER BY stars, md5(concat_ws(':', $seed, user_id, text))) AS r
     FROM judged WINDOW item AS (PARTITION BY item_id, withheld)
 ), quoted AS (
-    SELECT item_id, withheld, r, CASE WHEN NOT withheld AND (r * $most + start) // n > ((r - 1) * $most + start) // n THEN
+    SELECT user_id, item_id, withheld, r, CASE WHEN NOT withheld AND (r * $most + start) // n > ((r - 1) * $most + start) // n THEN
         coalesce(format('rated {:g}: ', stars), '')
         || nullif(array_to_string(string_split(plain_text(text), ' ')[:if(n > $most, 50, 100)], ' '), '') END AS review
     FROM ranked
 )
 SELECT $dataset AS dataset, item_id, coalesce(list(review ORDER BY r) FILTER (review IS NOT NULL), []) AS reviews,
+    coalesce(list(coalesce(user_id, '') ORDER BY r) FILTER (review IS NOT NULL), []) AS reviewers,
     count(*) FILTER (NOT withheld) AS eligible, count(*) FILTER (withheld) AS withheld
 FROM needed LEFT JOIN quoted USING (item_id) GROUP BY item_id ORDER BY item_id
 """
@@ -60,7 +61,7 @@ def choose(
     """
     connection = connect(temp_directory=temp_directory)
     connection.create_function("plain_text", plain_text, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
-    connection.execute(_NEEDED_SQL, {"windows": exact_path(windows)})
+    execute(_NEEDED_SQL, on=connection, windows=windows)
     adapter = ADAPTERS[dataset.adapter](dataset)
     if "reviews" in files and hasattr(adapter, "load_reviews"):
         adapter.load_reviews(connection, files)

