@@ -128,8 +128,21 @@ class TrainingSettings(Section):
     target_modules: list[str] = Field(min_length=1, description="Projections that carry an adapter.")
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(ge=1, le=1024, description="Rows per optimizer step.")
-    tokens_per_micro_batch: int = Field(
-        ge=64, description="Tokens, with padding, in one backward pass; bounds memory, not the result."
+    tokens_per_micro_batch: int = Field(ge=64, description="Tokens in one backward pass; bounds memory, not the result.")
+    quantization: Literal["none", "int8", "nf4"] = Field(
+        default="none", description="Frozen base in 8 bits (the paper's) or 4, by bitsandbytes; the adapter stays in fp32."
+    )
+    max_memory: dict[str, str] | None = Field(
+        default=None, description='For a base that needs several cards: memory by card, as {"0": "20GiB", "1": "20GiB"}.'
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: a third slower, for cards of 24 GB and less."
+    )
+    label_weight: float = Field(
+        default=1, gt=0, le=10_000, description="Weight of the label's token in the loss, against 1 for any other (paper: 1)."
+    )
+    checkpoint_steps: int = Field(
+        default=8, ge=1, description="Optimizer steps between checkpoints: what a killed training does again."
     )
     epochs: int = Field(ge=1, le=1000, description="Most passes over the training rows.")
     patience: int = Field(ge=1, description="Epochs without a better validation AUC before training stops.")
@@ -140,7 +153,7 @@ class TrainingSettings(Section):
 class ScoringSettings(Section):
     """How predictions are made."""
 
-    tokens_per_batch: int = Field(ge=64, description="Tokens, with padding, in one forward pass, without what all prompts share.")
+    tokens_per_batch: int = Field(ge=64, description="Tokens in one forward pass; what prompts begin with in common counts once.")
     explanation_tokens: int = Field(ge=1, le=4096, description="Longest explanation in tokens, greedy (paper: 256).")
     batch_size: int = Field(ge=1, le=4096, description="Explanations decoded together.")
 

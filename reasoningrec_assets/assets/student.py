@@ -45,7 +45,7 @@ def sft_splits(context: dg.AssetExecutionContext, config: SplitConfig, lake: Lak
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@dg.asset(deps=[sft_splits], **STUDENT, kinds={"pytorch", "peft"}, pool="gpu", code_version="1")
+@dg.asset(deps=[sft_splits], **STUDENT, kinds={"pytorch", "peft"}, pool="gpu", code_version="2")
 def lora_model(context: dg.AssetExecutionContext, config: TrainingConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The LoRA adapter of the epoch with the best validation AUC, and a manifest that says what it is."""
     dataset = registry.get(context.partition_key)
@@ -56,8 +56,9 @@ def lora_model(context: dg.AssetExecutionContext, config: TrainingConfig, lake: 
         from reasoningrec_assets.training.student import train
 
         version = inputs.receipts["sft_splits"].data_version or ""
+        checkpoints = inputs.lake.root / "checkpoints" / context.asset_key.to_user_string() / context.partition_key
         arguments = (inputs["sft_splits"], training, scoring.tokens_per_batch, inputs.lake.root, inputs.scratch)
-        return train(*arguments, data_version=version, log=context.log.info)
+        return train(*arguments, checkpoints=checkpoints, data_version=version, log=context.log.info)
 
     return materialize(context, lake, build, settings=training.model_dump() | model_settings(training.base_model), config=config)
 
@@ -82,13 +83,13 @@ def _predictions(
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@dg.asset(deps=[sft_splits, lora_model], **PREDICTIONS, code_version="1")
+@dg.asset(deps=[sft_splits, lora_model], **PREDICTIONS, code_version="2")
 def predictions(context: dg.AssetExecutionContext, config: PredictionConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The fine-tuned student's log-odds for every validation and test row, and its explanations of some."""
     return _predictions(context, config, lake, "student", "lora_model")
 
 
-@dg.asset(key=["zero_shot", "student", "predictions"], deps=[sft_splits], **PREDICTIONS, code_version="1")
+@dg.asset(key=["zero_shot", "student", "predictions"], deps=[sft_splits], **PREDICTIONS, code_version="2")
 def zero_shot_student_predictions(
     context: dg.AssetExecutionContext, config: PredictionConfig, lake: LakeResource
 ) -> dg.MaterializeResult:

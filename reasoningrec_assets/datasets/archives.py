@@ -8,6 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reasoningrec_assets.errors import PermanentError
@@ -38,30 +39,27 @@ def measure(path: Path, *, where: str, remedy: str) -> tuple[int, str]:
 
     PermanentError where there is nothing in it, a gzip stream is truncated or damaged, or a link leads out of the folder.
     """
-
-    def fail(problem: str) -> PermanentError:
-        return PermanentError("read the raw file", where=where, problem=problem, remedy=remedy)
-
+    refused = partial(PermanentError, "read the raw file", where=where, remedy=remedy)
     if path.is_dir():
         inside = {entry.relative_to(path).as_posix(): entry for entry in path.rglob("*")}
         if outside := [name for name, entry in inside.items() if not entry.resolve().is_relative_to(path.resolve())]:
-            raise fail(f"{outside[0]!r} in this folder is a link that leads out of it")
+            raise refused(problem=f"{outside[0]!r} in this folder is a link that leads out of it")
         files = {name: entry for name, entry in sorted(inside.items()) if entry.is_file()}
         if not (size := sum(entry.stat().st_size for entry in files.values())):
-            raise fail("the folder is empty")
+            raise refused(problem="the folder is empty")
         lines = "".join(f"{sha256_file(entry)}  {name}\n" for name, entry in files.items())
         return size, hashlib.sha256(os.fsencode(lines)).hexdigest()
     packed = path.suffix == ".gz"
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             if not file.read(1):
-                raise fail("the file is empty")
+                raise refused(problem="the file is empty")
             limit = _most_unpacked(path.stat().st_size)
             while packed and file.read(_CHUNK):
                 if file.tell() > limit:
-                    raise fail(f"it unpacks to more than {limit} bytes, which no real file of its size does")
+                    raise refused(problem=f"it unpacks to more than {limit} bytes, which no real file of its size does")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise fail(f"the gzip archive is truncated or damaged ({error})") from error
+        raise refused(problem=f"the gzip archive is truncated or damaged ({error})") from error
     return path.stat().st_size, sha256_file(path)
 
 
@@ -71,10 +69,7 @@ def extract(archive: Path, choose: Callable[..., Mapping[str, str]], target: Pat
     Each becomes ``target``/role/name, without its folders, so no path leads out of it. PermanentError where the archive is
     truncated or damaged, or a chosen member is a link, has an unsafe path or is too large.
     """
-
-    def fail(problem: str) -> PermanentError:
-        return PermanentError("unpack the archive", where=where, problem=problem, remedy=remedy)
-
+    refused = partial(PermanentError, "unpack the archive", where=where, remedy=remedy)
     unpacked: dict[str, Path] = {}
     try:
         with zipfile.ZipFile(archive) as file:
@@ -82,18 +77,18 @@ def extract(archive: Path, choose: Callable[..., Mapping[str, str]], target: Pat
                 info = file.getinfo(name)
                 inside = PurePosixPath(name.replace("\\", "/"))
                 if inside.is_absolute() or ".." in inside.parts:
-                    raise fail(f"the path of member {name!r} leads out of the archive")
+                    raise refused(problem=f"the path of member {name!r} leads out of the archive")
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise fail(f"member {name!r} is a symbolic link")
+                    raise refused(problem=f"member {name!r} is a symbolic link")
                 # of the sizes on which this rests only the archive's own cannot lie
                 limit = min(MAX_MEMBER_BYTES, _most_unpacked(min(info.compress_size, archive.stat().st_size)))
                 if info.file_size > limit:
-                    raise fail(f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {limit}")
+                    raise refused(problem=f"member {name!r} unpacks to {info.file_size} bytes, more than the limit of {limit}")
                 unpacked[role] = target / role / inside.name
                 unpacked[role].parent.mkdir()
                 # zipfile stops at the size that the directory declares, and compares the CRC at the end.
                 with file.open(info) as source, unpacked[role].open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise fail(f"the archive is truncated or damaged ({error})") from error
+        raise refused(problem=f"the archive is truncated or damaged ({error})") from error
     return unpacked

@@ -1,7 +1,5 @@
 """From raw events to each user's sequence: which rows and users stay, by reason. `adapters` read, `windows` cut it up."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
 
 # Three targets, and at least one item of history before the first of them.
 MIN_SEQUENCE = 4
-_SHIPPED: dict[str, Callable[[Dataset], Any]] = {"movielens": lambda _: movielens, "amazon": lambda _: amazon}
-ADAPTERS = _SHIPPED | {"tables": tables.adapter}
+_Adapter = Callable[[Dataset], Any]
+ADAPTERS: dict[str, _Adapter] = {"movielens": lambda _: movielens, "amazon": lambda _: amazon, "tables": tables.adapter}
 
 # The rows of repeated pairs that the rule gives up. Only pairs that do repeat are ranked: ranking all rows sorts the whole file.
 _REPEATS_SQL = """
@@ -74,12 +72,6 @@ SELECT $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least,
     row_number() OVER () - 1 - before AS position
 FROM sorted
 """
-USERS_AT_ONCE = 100_000
-_RANGES_SQL = """
-WITH users AS (SELECT DISTINCT user_id FROM read_parquet($interactions)),
-numbered AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS n FROM users)
-SELECT min(user_id) AS first, max(user_id) AS last FROM numbered GROUP BY n // $size ORDER BY first
-"""
 # Of several raw rows for one item the first counts.
 _COPIES_SQL = """
 CREATE TABLE rated AS SELECT DISTINCT item_id FROM read_parquet($interactions);
@@ -108,7 +100,7 @@ def clean(
     repeated_pairs: Literal["last", "first", "keep"] = "last",
     threads: int | None = None,
     temp_directory: Path | None = None,
-) -> tuple[pa.RecordBatchReader, dict[str, int]]:
+) -> "tuple[pa.RecordBatchReader, dict[str, int]]":
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
     ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
@@ -138,12 +130,7 @@ def clean(
     return stream(_SEQUENCES_SQL, on=connection, dataset=dataset.name, **liked), counts
 
 
-def user_ranges(interactions: Path, connection: duckdb.DuckDBPyConnection) -> list[dict[str, str]]:
-    """First and last of every so many users of `cleaned_interactions`: DuckDB cannot spill the lists that it gathers of them."""
-    return query(_RANGES_SQL, on=connection, interactions=interactions, size=USERS_AT_ONCE).to_pylist()
-
-
-def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> tuple[pa.Table, dict[str, int]]:
+def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "tuple[pa.Table, dict[str, int]]":
     """One row of ``items`` per item that ``interactions`` (`cleaned_interactions`) names, sorted by item id; and counts.
 
     Of several raw rows for one item the first in the file counts; the title of an item without one is its id. The role
@@ -155,7 +142,7 @@ def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) 
     return found.drop_columns("untitled"), counts
 
 
-def report(dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float]) -> pa.Table:
+def report(dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float]) -> "pa.Table":
     """The rows of ``cleaning_report``: each rule of `clean`, which left the ``counts``, of the adapter, and of `read_items`."""
     import pyarrow as pa
 
@@ -168,7 +155,7 @@ def report(dataset: Dataset, files: Mapping[str, Path], interactions: Path, coun
     return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=CLEANING_REPORT.arrow())
 
 
-def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> duckdb.DuckDBPyConnection:
+def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "duckdb.DuckDBPyConnection":
     """A connection with ``raw_items``, the items ``rated`` in the interactions, and the raw rows of these, ``copies``."""
     connection = connect()
     ADAPTERS[dataset.adapter](dataset).load_items(connection, files)

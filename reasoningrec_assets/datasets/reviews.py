@@ -1,7 +1,5 @@
 """Which reviews an item's description is written from; leak-safe, none that tells of a target or of what came after it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +50,7 @@ FROM needed LEFT JOIN quoted USING (item_id) GROUP BY item_id ORDER BY item_id
 
 def choose(
     dataset: Dataset, files: Mapping[str, Path], windows: Path, *, leak_safe: bool = True, temp_directory: Path | None = None
-) -> tuple[pa.Table, dict[str, int]]:
+) -> "tuple[pa.Table, dict[str, int]]":
     """The rows of ``item_reviews``, for each item in ``windows`` up to ten verified reviews, sorted by stars; and counts.
 
     Drawn, seeded and without replacement, in proportion to the item's stars; cut to 50 words where there are more than ten to

@@ -1,7 +1,5 @@
 """Seeded draws of the windows that are trained on, validated on or explained."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -28,7 +26,7 @@ ORDER BY user_id, target_item_id
 class Choice(NamedTuple):
     """The chosen windows, all columns, sorted by user id; and how the draw went."""
 
-    rows: pa.Table
+    rows: "pa.Table"
     counts: dict[str, int]
 
 
@@ -46,6 +44,6 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
     return Choice(rows, counts)
 
 
-def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> pa.Table:
+def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> "pa.Table":
     """``n`` rows of a split at their natural prevalence, or all where it has fewer; all columns, sorted by user id."""
     return query(_SAMPLE_SQL, windows=windows, split=split, seed=seed, n=n)

@@ -1,7 +1,5 @@
 """Raw files on disk: the user's own, else downloaded from the first source that answers; their content is not read here."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -69,7 +67,7 @@ def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
         raise damaged or _nothing_found(dataset, own, failures)
 
 
-def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> pa.Table:
+def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> "pa.Table":
     """The files as rows of ``raw_dataset``, one per role, with paths relative to the data root."""
     import pyarrow as pa
 

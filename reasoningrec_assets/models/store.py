@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,8 +127,18 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_causal_model(folder: Path, dtype: torch.dtype, device: str, *, quantization: Quantization = "none") -> Any:
-    """A causal language model in inference mode on the given torch device, its weights quantised by bitsandbytes on request."""
+def load_causal_model(
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    quantization: Quantization = "none",
+    max_memory: Mapping[str, str] | None = None,
+) -> Any:
+    """A causal language model in inference mode on the given torch device, its weights quantised by bitsandbytes on request.
+
+    With `max_memory`, by card as ``{"0": "20GiB", "1": "20GiB"}``, its layers are spread over the cards named there.
+    """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # hundreds of redrawn lines in a Dagster log
@@ -138,8 +148,18 @@ def load_causal_model(folder: Path, dtype: torch.dtype, device: str, *, quantiza
         "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype},
     }[quantization]
     load: Any = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    if max_memory:
+        limits = {int(card) if card.isdigit() else card: limit for card, limit in max_memory.items()}
+        load |= {"device_map": "auto", "max_memory": limits}
     load["quantization_config"] = transformers.BitsAndBytesConfig(**rules) if rules else None
     return transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a card or on the processor, where torch has no class for it."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 def free_memory() -> None:

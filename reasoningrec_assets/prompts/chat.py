@@ -7,15 +7,16 @@ from typing import Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.prompts.render import student_answer
+from reasoningrec_assets.prompts.templates import ANSWERS
 
 
 @dataclass(frozen=True)
 class LabelTokens:
-    """Where the label stands in an answer: the token ids before it, the same for both labels, and the two label tokens."""
+    """Where the label stands in an answer: the token ids before it, the same for both labels, and what may stand for each."""
 
     prefix: tuple[int, ...]
-    yes: int
-    no: int
+    yes: tuple[int, ...]  # the token of the label word first, then those of its other spellings
+    no: tuple[int, ...]
 
 
 class Chat:
@@ -46,11 +47,12 @@ class Chat:
         return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
 
     def label_tokens(self) -> LabelTokens:
-        """The single tokens at which the two possible answers part.
+        """The single tokens at which the two possible answers part, in every spelling that `render.parse_answer` takes.
 
         PermanentError where a label word is more than one token, or both begin with the same token.
         """
-        yes, no = (self.answer("?", student_answer(liked=liked, reasoning="Because.")) for liked in (True, False))
+        written = {liked: self.answer("?", student_answer(liked=liked, reasoning="Because.")) for liked in (True, False)}
+        yes, no = written.values()
         split = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
         if split is None or yes[split + 1 :] != no[split + 1 :]:
             shown = slice(None) if split is None else slice(split, split + 3)
@@ -58,7 +60,12 @@ class Chat:
             problem = f"Yes and No are not one token each that differ: the answers go on with {pieces[0]} and {pieces[1]}"
             remedy = "Use a model whose tokenizer holds each label word as one token, or change ANSWERS in prompts/templates.py"
             raise PermanentError("resolve the label tokens", where="the model's tokenizer", problem=problem, remedy=remedy)
-        return LabelTokens(tuple(yes[:split]), yes[split], no[split])
+        forms: dict[bool, tuple[int, ...]] = {}
+        for liked, ids in written.items():
+            word = ANSWERS[liked]
+            spelled = (self.ids(blank + form) for form in (word, word.lower(), word.upper()) for blank in (" ", ""))
+            forms[liked] = tuple(dict.fromkeys([ids[split], *(tokens[0] for tokens in spelled if len(tokens) == 1)]))
+        return LabelTokens(tuple(yes[:split]), forms[True], forms[False])
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated token ids, without special tokens."""

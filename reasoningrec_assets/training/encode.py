@@ -1,18 +1,13 @@
-"""Student rows as token ids in the shared chat format, fitted into the context, and batches of them. No models here."""
+"""Student rows as token ids in the shared chat format, fitted into the context. No models here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import drop_oldest, student_message
-
-if TYPE_CHECKING:
-    import torch
-
 
 @dataclass(frozen=True)
 class EncodedRow:
@@ -51,26 +46,3 @@ def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRo
             remedy = "Raise training.max_tokens in the profile, up to what the model can take"
             raise PermanentError("fit a row into the context", where=name, problem=problem, remedy=remedy)
         record["input"], dropped = shorter, dropped + 1
-
-
-def batches_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices grouped into batches of similar length whose padded size stays within a token budget, longest first."""
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    batches: list[list[int]] = []
-    for index in order:
-        # the batch's first row is its longest, so it alone decides the padded width
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, padded on the right, each of shape (rows, longest row)."""
-    import torch
-
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    return ids, mask

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning as one recipe, top to bottom: set up, train an epoch, validate, keep the best, save.
+"""LoRA fine-tuning as one recipe, top to bottom: set up, take a step, validate after each epoch, keep the best, save.
 
 The loss is the cross-entropy of the answer's tokens alone; the output matrix is applied only where the loss needs it.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
-from reasoningrec_assets.training.encode import EncodedRow, batches_by_tokens, padded
+from reasoningrec_assets.training.checkpoints import Checkpoints
+from reasoningrec_assets.training.encode import EncodedRow
+from reasoningrec_assets.training.packing import hidden_states, pack, packs_by_tokens
 from reasoningrec_assets.training.scoring import label_log_odds
+
+MOST_HALVINGS = 3  # of the micro-batch, when memory runs out
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,29 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The outcome of a training whose adapter lies in the folder it was given."""
+@dataclass
+class Progress:
+    """How far a training is: what a checkpoint holds besides tensors, and at the end its outcome."""
 
-    epochs: list[Epoch]
-    best_epoch: int
-    metrics: dict[str, float]
+    step: int = 0
+    losses: list[float] = field(default_factory=list[float])  # of every step: mean per answer token, in nats
+    epochs: list[Epoch] = field(default_factory=list[Epoch])
+    best_epoch: int = 0
+    tokens: int = 0  # of the rows trained on, without padding
+    seconds: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for the receipt; the loss and the AUC are those of the best epoch."""
+        best = self.epochs[self.best_epoch - 1]
+        return {
+            "training_epochs": float(len(self.epochs)),
+            "best_epoch": float(self.best_epoch),
+            "train_loss": best.train_loss,
+            **({"valid_auc": best.valid_auc} if best.valid_auc is not None else {}),
+            "training_tokens_per_second": self.tokens / self.seconds,
+            "training_seconds": self.seconds,
+            "peak_memory_bytes": float(compute.peak_memory_bytes()),
+        }
 
 
 def train_adapter(
@@ -52,100 +73,183 @@ def train_adapter(
     tokens_per_batch: int,
     device: compute.Device,
     folder: Path,
-    log: Callable[[str], None] = print,
-) -> Trained:
+    checkpoints: Checkpoints | None = None,
+    log: Log = print,
+) -> Progress:
     """Fine-tune a LoRA adapter (paper section 4) and save the epoch with the best validation AUC as safetensors.
 
-    `valid` decides on early stopping, at natural prevalence, in forward passes of `tokens_per_batch` padded tokens. A
-    loss that is not a number raises PermanentError, which names the rows.
+    `valid` decides on early stopping, at natural prevalence, in forward passes of `tokens_per_batch` tokens. With
+    `checkpoints` a killed training goes on where it was and ends with the same bytes. A loss that is not a number, and
+    memory that does not suffice for the smallest micro-batch, raise PermanentError, which names the rows.
     """
+    import peft
+    import torch
+
+    chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
+    run = _Run(_adapted(base, settings, device), chat, settings, device, log)
+    progress, best = run.restored(checkpoints)
+    steps = -(-len(train) // settings.batch_size)
+    total, warmup = steps * settings.epochs, max(1, len(train) // (2 * settings.batch_size))
+    while progress.step < total and len(progress.epochs) - progress.best_epoch < settings.patience:
+        clock = time.monotonic()
+        number, place = divmod(progress.step, steps)
+        # drawn anew for each epoch, so that a checkpoint need not hold it
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
+        rows = [train[index] for index in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
+        progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
+        progress.tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
+        progress.step, progress.seconds = progress.step + 1, progress.seconds + time.monotonic() - clock
+        speed = progress.tokens / progress.seconds
+        log(f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s")
+        if place + 1 == steps:
+            clock = time.monotonic()
+            if _validated(run, progress, valid, steps, tokens_per_batch):
+                best = {name: weight.detach().cpu().clone() for name, weight in peft.get_peft_model_state_dict(run.model).items()}
+            progress.seconds += time.monotonic() - clock
+        if checkpoints and (place + 1 == steps or progress.step % settings.checkpoint_steps == 0):
+            checkpoints.save(progress.step, run.tensors(best), asdict(progress))
+    _save(run.model, {name: best[name].contiguous() for name in sorted(best)}, folder, settings.base_model)
+    return progress
+
+
+def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> Any:
     import peft
     import torch
 
     torch.manual_seed(settings.seed)
     named_alike = settings.model_dump(include={"lora_alpha", "lora_dropout", "target_modules"})
     config = peft.LoraConfig(r=settings.lora_rank, **named_alike, bias="none", task_type="CAUSAL_LM")
+    more: Any = {"quantization": settings.quantization, "max_memory": settings.max_memory}
     # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
-    model: Any = peft.get_peft_model(store.load_causal_model(base, compute.precision(device), device.torch_name), config)
-    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=settings.learning_rate)
-    steps = -(-len(train) // settings.batch_size)
-    warmup = max(1, len(train) // (2 * settings.batch_size))
-    schedule = _linear_schedule(optimizer, warmup=warmup, total=steps * settings.epochs)
-    chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
-    order = torch.Generator().manual_seed(settings.seed)
-    epochs: list[Epoch] = []
-    best: dict[str, Any] = {}
-    best_epoch, started, real_tokens = 0, time.monotonic(), 0
-    for number in range(1, settings.epochs + 1):
-        clock = time.monotonic()
-        model.train()
-        losses: list[float] = []
-        permutation = torch.randperm(len(train), generator=order).tolist()
-        for step in range(steps):
-            rows = [train[index] for index in permutation[step * settings.batch_size : (step + 1) * settings.batch_size]]
-            losses.append(_step(model, rows, optimizer, chat, settings, device.torch_name))
-            schedule.step()
-            real_tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
-            speed = real_tokens / (time.monotonic() - started)
-            log(f"epoch {number}/{settings.epochs}, step {step + 1}/{steps}: loss {losses[-1]:.3f}, {speed:.0f} tokens/s")
-        model.eval()
-        scores = label_log_odds(model, valid, chat, tokens_per_batch=tokens_per_batch, device=device.torch_name, log=log)
-        valid_auc = auc([row.label for row in valid], scores)
-        epochs.append(Epoch(number, sum(losses) / len(losses), valid_auc, time.monotonic() - clock))
-        shown = "not defined, one class only" if valid_auc is None else f"{valid_auc:.3f}"
-        log(f"epoch {number}: mean loss {epochs[-1].train_loss:.3f}, validation AUC {shown}")
-        # without an AUC the latest epoch counts as best
-        if valid_auc is None or all(epoch.valid_auc is None or valid_auc > epoch.valid_auc for epoch in epochs[:-1]):
-            weights = peft.get_peft_model_state_dict(model)
-            best_epoch, best = number, {name: weights[name].detach().cpu().contiguous().clone() for name in sorted(weights)}
-        elif number - best_epoch >= settings.patience:
-            log(f"no better validation AUC for {settings.patience} epochs: stopping")
-            break
-    _save(model, best, folder, settings.base_model)
-    return Trained(epochs, best_epoch, _metrics(epochs, best_epoch, len(train), real_tokens, time.monotonic() - started))
+    model: Any = peft.get_peft_model(store.load_causal_model(base, compute.precision(device), device.torch_name, **more), config)
+    if settings.activation_checkpointing:
+        model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
-def _linear_schedule(optimizer: Any, *, warmup: int, total: int) -> Any:
+def _linear(step: int, *, warmup: int, total: int) -> float:
+    return (step + 1) / warmup if step < warmup else max(0.0, (total - step) / max(1, total - warmup))
+
+
+def _validated(run: _Run, progress: Progress, valid: Sequence[EncodedRow], steps: int, tokens_per_batch: int) -> bool:
+    """Score the validation rows after an epoch, note the outcome, and say whether it is the best so far."""
+    run.model.eval()
+    device = run.device.torch_name
+    scores = label_log_odds(run.model, valid, run.chat, tokens_per_batch=tokens_per_batch, device=device, log=run.log)
+    found, before = auc([row.label for row in valid], scores), [epoch.valid_auc for epoch in progress.epochs]
+    losses, earlier = progress.losses[-steps:], sum(epoch.seconds for epoch in progress.epochs)
+    progress.epochs.append(Epoch(len(before) + 1, sum(losses) / len(losses), found, progress.seconds - earlier))
+    shown = "not defined, one class only" if found is None else f"{found:.3f}"
+    run.log(f"epoch {len(before) + 1}: mean loss {progress.epochs[-1].train_loss:.3f}, validation AUC {shown}")
+    # without an AUC the latest epoch counts as best
+    if better := found is None or all(auc is None or found > auc for auc in before):
+        progress.best_epoch = len(before) + 1
+    return better
+
+
+class _Run:
+    """The model, its optimizer, and the steps that they take; everything that a checkpoint has to hold of them."""
+
+    def __init__(self, model: Any, chat: Chat, settings: TrainingSettings, device: compute.Device, log: Log) -> None:
+        import torch
+
+        self.model, self.chat, self.settings, self.device, self.log = model, chat, settings, device, log
+        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
+        self.budget, self.halvings = settings.tokens_per_micro_batch, 0
+
+    def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
+        """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""
+        import torch
+
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        while True:
+            try:
+                loss = self._gradient(rows)
+                break
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error, rows)
+        if not torch.isfinite(torch.tensor(loss)):
+            remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
+            raise PermanentError("train the student", where=_names(rows), problem=f"this step's loss is {loss}", remedy=remedy)
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
+        self.optimizer.step()
+        return loss
+
+    def _gradient(self, rows: Sequence[EncodedRow]) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        label = len(self.chat.label_tokens().prefix)
+        weights = [[self.settings.label_weight if at == label else 1.0 for at in range(len(row.answer))] for row in rows]
+        whole, total = sum(map(sum, weights)), 0.0
+        for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in rows], self.budget):
+            # dividing by the step's weight, not the micro-batch's, makes the gradient independent of how the step is cut
+            chosen = [rows[index] for index in batch]
+            loss = answer_loss(self.model, chosen, [weights[index] for index in batch], self.device.torch_name) / whole
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _halve(self, error: Exception, rows: Sequence[EncodedRow]) -> None:
+        """Go on with half the micro-batch and the same step, where it was memory that ran out."""
+        if not store.out_of_memory(error):
+            raise error
+        if self.halvings == MOST_HALVINGS:
+            problem = f"memory ran out, after the micro-batch was halved {self.halvings} times to {self.budget} tokens"
+            remedy = "Set training.activation_checkpointing, a quantised base, or a smaller max_tokens"
+            raise PermanentError("train the student", where=_names(rows), problem=problem, remedy=remedy) from error
+        self.halvings, self.budget = self.halvings + 1, self.budget // 2
+        store.free_memory()
+        self.log(f"memory ran out on {self.device.name}: going on with micro-batches of {self.budget} tokens, the same steps")
+
+    def tensors(self, best: Mapping[str, Any]) -> dict[str, Any]:
+        """Adapter, optimizer, random state, and the best epoch's adapter, by name."""
+        import torch
+
+        state = self.optimizer.state_dict()["state"]
+        moments = {f"optimizer/{place}/{name}": value for place, known in state.items() for name, value in known.items()}
+        held = {f"weight/{name}": weight for name, weight in self.weights.items()}
+        return held | moments | {f"best/{name}": weight for name, weight in best.items()} | {"random": torch.get_rng_state()}
+
+    def restored(self, checkpoints: Checkpoints | None) -> tuple[Progress, dict[str, Any]]:
+        """Progress and the best epoch's adapter so far: of the newest checkpoint, which is put in place, or of a start."""
+        import torch
+
+        found = checkpoints.newest() if checkpoints else None
+        if found is None:
+            return Progress(), {}
+        tensors, known = found
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(tensors[f"weight/{name}"])
+        state: dict[int, dict[str, Any]] = {place: {} for place in range(len(self.weights))}
+        for name, value in tensors.items():
+            if name.startswith("optimizer/"):
+                _, place, moment = name.split("/")
+                state[int(place)][moment] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        torch.set_rng_state(tensors["random"])
+        progress = Progress(**known | {"epochs": [Epoch(**epoch) for epoch in known["epochs"]]})
+        self.log(f"going on from the checkpoint after step {progress.step}")
+        return progress, {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+
+
+def answer_loss(model: Any, rows: Sequence[EncodedRow], weights: Sequence[Sequence[float]], device: str) -> Any:
+    """Summed cross-entropy of the rows' answer tokens, in nats, each times its weight; 0-dimensional."""
     import torch
 
-    def factor(step: int) -> float:
-        return (step + 1) / warmup if step < warmup else max(0.0, (total - step) / max(1, total - warmup))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _step(model: Any, rows: Sequence[EncodedRow], optimizer: Any, chat: Chat, settings: TrainingSettings, device: str) -> float:
-    """One optimizer step over `rows`, in micro-batches; returns the mean loss per answer token."""
-    import torch
-
-    tokens = sum(len(row.answer) for row in rows)
-    total = 0.0
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches_by_tokens([len(row.prompt) + len(row.answer) for row in rows], settings.tokens_per_micro_batch):
-        # dividing by the step's tokens, not the micro-batch's, makes the gradient independent of how the step is cut
-        loss = _answer_loss(model, [rows[index] for index in batch], chat, device) / tokens
-        loss.backward()
-        total += float(loss.detach())
-    if not torch.isfinite(torch.tensor(total)):
-        names, problem = "; ".join(row.row for row in rows), f"the loss of this step is {total}"
-        remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
-        raise PermanentError("train the student", where=names, problem=problem, remedy=remedy)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # the frozen ones have no gradient
-    optimizer.step()
-    return total
-
-
-def _answer_loss(model: Any, rows: Sequence[EncodedRow], chat: Chat, device: str) -> Any:
-    """Summed cross-entropy of the answer tokens of right-padded rows."""
-    import torch
-
-    ids, mask = padded([[*row.prompt, *row.answer] for row in rows], chat.tokenizer.pad_token_id, device)
-    hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    packed = pack([[*row.prompt, *row.answer] for row in rows])
     # each answer token is predicted at the place before it
-    places = [(number, len(row.prompt) - 1 + step) for number, row in enumerate(rows) for step in range(len(row.answer))]
-    row_index, column = torch.tensor(places, device=device).T
-    logits = model.get_output_embeddings()(hidden[row_index, column]).float()
-    return torch.nn.functional.cross_entropy(logits, ids[row_index, column + 1], reduction="sum")
+    asked = [at for row, places in zip(rows, packed.places, strict=True) for at in places[len(row.prompt) - 1 : -1]]
+    logits = model.get_output_embeddings()(hidden_states(model, packed, device)[asked]).float()
+    tokens = torch.tensor([token for row in rows for token in row.answer], device=logits.device)
+    each = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    return each @ torch.tensor([weight for row in weights for weight in row], device=each.device)
+
+
+def _names(rows: Sequence[EncodedRow]) -> str:
+    return "; ".join(row.row for row in rows)
 
 
 def _save(model: Any, tensors: dict[str, Any], folder: Path, base_model: str) -> None:
@@ -158,17 +262,3 @@ def _save(model: Any, tensors: dict[str, Any], folder: Path, base_model: str) ->
     # peft holds target modules in a set, whose order changes from process to process
     plain = json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))
     (folder / "adapter_config.json").write_text(canonical_json(plain), encoding="utf-8")
-
-
-def _metrics(epochs: Sequence[Epoch], best_epoch: int, rows: int, tokens: int, seconds: float) -> dict[str, float]:
-    best = epochs[best_epoch - 1]
-    return {
-        "training_rows": float(rows),
-        "training_epochs": float(len(epochs)),
-        "best_epoch": float(best_epoch),
-        "train_loss": best.train_loss,
-        **({"valid_auc": best.valid_auc} if best.valid_auc is not None else {}),
-        "training_tokens_per_second": tokens / seconds,
-        "training_seconds": seconds,
-        "peak_memory_bytes": float(compute.peak_memory_bytes()),
-    }

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
 from reasoningrec_assets.prompts.chat import Chat
-from reasoningrec_assets.training.encode import EncodedRow, batches_by_tokens, padded
+from reasoningrec_assets.training.encode import EncodedRow
+from reasoningrec_assets.training.packing import hidden_states, pack, packs_by_tokens
 
 
 def label_log_odds(
@@ -16,30 +16,23 @@ def label_log_odds(
 ) -> list[float]:
     """Log-odds of Yes against No for every row, in order, from a model in evaluation mode.
 
-    What all prompts begin with is computed once, the rest in batches of `tokens_per_batch` tokens, padding included. The
-    softmax over the vocabulary cancels in the difference of two log-probabilities, so only the two label rows of the
-    output matrix are computed, at one position per row.
+    What prompts begin with in common, such as a user's history before many targets, is computed once per batch of
+    `tokens_per_batch` tokens. The softmax over the vocabulary cancels in the difference of two log-probabilities, so only
+    the label tokens' rows of the output matrix are computed, at one position per row.
     """
     import torch
 
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    labels, pad = chat.label_tokens(), chat.tokenizer.pad_token_id
+    labels, scores, done = chat.label_tokens(), [0.0] * len(rows), 0
     whole = [[*row.prompt, *labels.prefix] for row in rows]
-    shared = PrefixCache(model, common_prefix(whole), device)
-    rests = [tokens[shared.length :] for tokens in whole]
-    weight = head.weight[[labels.yes, labels.no]].float()
-    scores = [0.0] * len(rows)
+    weight = model.get_output_embeddings().weight[[*labels.yes, *labels.no]].float()
     started = said = time.monotonic()
-    done = 0
     with torch.inference_mode():
-        for batch in batches_by_tokens([len(rest) for rest in rests], tokens_per_batch):
-            ids, mask = padded([rests[index] for index in batch], pad, device)
-            cache = shared.for_batch(len(batch))
-            attended = torch.nn.functional.pad(mask, (shared.length, 0), value=1)
-            output = decoder(input_ids=ids, attention_mask=attended, past_key_values=cache, use_cache=cache is not None)
-            last = output.last_hidden_state[torch.arange(len(batch), device=device), mask.sum(1) - 1].float()
+        for batch in packs_by_tokens(whole, tokens_per_batch):
+            packed = pack([whole[index] for index in batch])
+            last = hidden_states(model, packed, device)[[places[-1] for places in packed.places]].float()
             logits = last @ weight.T
-            for index, score in zip(batch, (logits[:, 0] - logits[:, 1]).tolist(), strict=True):
+            odds = logits[:, : len(labels.yes)].logsumexp(1) - logits[:, len(labels.yes) :].logsumexp(1)
+            for index, score in zip(batch, odds.tolist(), strict=True):
                 scores[index] = score
             done += len(batch)
             now = time.monotonic()

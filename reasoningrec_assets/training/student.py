@@ -27,6 +27,7 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import student_answer, student_record
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.lora import Epoch, train_adapter
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -85,10 +86,14 @@ def train(
     data_root: Path,
     scratch: Path,
     *,
+    checkpoints: Path,
     data_version: str,
     log: Log = print,
 ) -> Output:
-    """Fine-tune the student on ``sft_splits``, of `data_version`, and seal its adapter into a folder that says what it is."""
+    """Fine-tune the student on ``sft_splits``, of `data_version`, and seal its adapter into a folder that says what it is.
+
+    A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time.
+    """
     base = store.resolve(settings.base_model, data_root, log=log)
     chat = Chat(store.load_tokenizer(base))
     rows = read_rows(splits)
@@ -96,6 +101,14 @@ def train(
         encode_rows([row for row in rows if row["split"] == split], chat, max_tokens=settings.max_tokens)
         for split in ("train", "valid")
     )
+    decides = {
+        "base_model": settings.base_model,
+        "base_identity": store.identity(settings.base_model),
+        "data_version": data_version,
+        "settings": settings.model_dump(),
+        "templates": STUDENT_TEMPLATES,
+        "chat_template": sha256_json(chat.tokenizer.chat_template),
+    }
     folder = scratch / "adapter"
     with compute.lease(log=log) as device:
         result = train_adapter(
@@ -107,24 +120,17 @@ def train(
             tokens_per_batch=tokens_per_batch,
             device=device,
             folder=folder,
+            checkpoints=Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log),
             log=log,
         )
     store.free_memory()
-    manifest = {
-        "base_model": settings.base_model,
-        "base_identity": store.identity(settings.base_model),
-        "data_version": data_version,
-        "settings": settings.model_dump(),
-        "templates": STUDENT_TEMPLATES,
-        "chat_template": sha256_json(chat.tokenizer.chat_template),
-        "best_epoch": result.best_epoch,
-        # without the seconds: equal trainings give equal manifests
-        "epochs": [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs],
-    }
-    seal(folder, manifest)
+    # without the seconds: equal trainings give equal manifests
+    epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs]
+    seal(folder, {**decides, "best_epoch": result.best_epoch, "epochs": epochs})
+    dropped = float(sum(row.dropped for row in learned))
     return Output(
         path=folder,
-        metrics={**result.metrics, "history_lines_dropped": float(sum(row.dropped for row in learned))},
+        metrics={**result.metrics(), "training_rows": float(len(learned)), "history_lines_dropped": dropped},
         details={"curve": _curve_markdown(result.epochs)},
         models=({"role": "student base", "reference": settings.base_model},),
         prompts=STUDENT_TEMPLATES,

@@ -92,11 +92,15 @@ def test_a_killed_run_is_finished_by_the_next_one_with_the_same_tables(data_root
     for trial in range(int(os.environ.get("REASONINGREC_KILL_TRIALS", "3"))):
         other = tmp_path / f"killed-{trial}"
         shutil.copytree(data_root / "raw", other / "raw")
+        # an instance that remembers: what a killed run held in it must not keep the next one waiting
+        home = tmp_path / f"home-{trial}"
+        home.mkdir()
+        shutil.copy(ROOT / "deploy" / "dagster.yaml", home)
         process = subprocess.Popen(
             COMMAND,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment(other),
+            env=environment(other, home),
             cwd=ROOT,
             start_new_session=True,
         )
@@ -107,7 +111,7 @@ def test_a_killed_run_is_finished_by_the_next_one_with_the_same_tables(data_root
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert_every_receipt_verifies(other)
-        subprocess.run(COMMAND, check=True, capture_output=True, env=environment(other), cwd=ROOT)
+        subprocess.run(COMMAND, check=True, capture_output=True, env=environment(other, home), cwd=ROOT, timeout=180)
         assert versions(other) == undisturbed
         scratch = [path.name for path in (other / "scratch").iterdir()]
         assert scratch in ([], [".sweep"])

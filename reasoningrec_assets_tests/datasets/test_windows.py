@@ -76,7 +76,7 @@ def test_rows_are_sorted_by_split_then_user_and_short_users_left_out(make_datase
 def test_users_taken_a_few_at_once_give_the_same_windows(make_dataset, tmp_path, monkeypatch):
     path = _interactions(tmp_path / "i.parquet", {f"u{n}": 3 + n for n in range(12)})
     whole = _build(make_dataset(), path)
-    monkeypatch.setattr(cleaning, "USERS_AT_ONCE", 5)
+    monkeypatch.setattr(windows, "USERS_AT_ONCE", 5)
     assert _build(make_dataset(), path) == whole
 
 

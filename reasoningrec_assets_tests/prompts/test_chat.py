@@ -26,8 +26,8 @@ def test_the_answer_ends_with_the_end_of_turn(chat):
 
 def test_label_tokens_are_found_in_the_answer(chat):
     labels = chat.label_tokens()
-    assert chat.tokenizer.decode([*labels.prefix, labels.yes]) == "Prediction: Yes"
-    assert chat.tokenizer.decode([*labels.prefix, labels.no]) == "Prediction: No"
+    assert chat.tokenizer.decode([*labels.prefix, labels.yes[0]]) == "Prediction: Yes"
+    assert chat.tokenizer.decode([*labels.prefix, labels.no[0]]) == "Prediction: No"
 
 
 def test_a_label_word_of_two_tokens_is_refused_by_name():

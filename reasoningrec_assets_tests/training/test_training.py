@@ -1,18 +1,17 @@
 import json
 import random
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.models import prefix
 from reasoningrec_assets.models.store import load_causal_model, load_tokenizer, with_adapter
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
-from reasoningrec_assets.training import lora
-from reasoningrec_assets.training.encode import batches_by_tokens, encode_rows
+from reasoningrec_assets.training import lora, packing
+from reasoningrec_assets.training.checkpoints import Checkpoints
+from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
 
 CPU = compute.Device("cpu:0", "cpu")
@@ -63,12 +62,11 @@ def rows(number=16, seed=0):
     return made
 
 
-def train(tiny_model, chat, settings, folder, *, training_rows=None):
+def train(tiny_model, chat, settings, folder, *, training_rows=None, checkpoints=None):
     encoded = encode_rows(training_rows or rows(), chat, max_tokens=settings.max_tokens)
     valid = encode_rows(rows(8, seed=1), chat, max_tokens=settings.max_tokens)
-    return lora.train_adapter(
-        encoded, valid, base=tiny_model, chat=chat, settings=settings, tokens_per_batch=10_000, device=CPU, folder=folder, **QUIET
-    )
+    known = {"base": tiny_model, "chat": chat, "settings": settings, "tokens_per_batch": 10_000, "device": CPU, "folder": folder}
+    return lora.train_adapter(encoded, valid, **known, checkpoints=checkpoints, **QUIET)
 
 
 def files_of(folder):
@@ -81,7 +79,7 @@ def score(model, chat, encoded):
 
 @pytest.mark.parametrize("shortest", [1, 10**9], ids=["shared prefix", "no shared prefix"])
 def test_scores_equal_a_plain_forward_of_each_row(tiny_model, chat, monkeypatch, shortest):
-    monkeypatch.setattr(prefix, "SHORTEST", shortest)
+    monkeypatch.setattr(packing, "SHORTEST", shortest)
     model = load_causal_model(tiny_model, torch.float32, "cpu")
     encoded = encode_rows(rows(), chat, max_tokens=4000)
     labels = chat.label_tokens()
@@ -89,7 +87,7 @@ def test_scores_equal_a_plain_forward_of_each_row(tiny_model, chat, monkeypatch,
     with torch.inference_mode():
         for row in encoded:
             logits = model(torch.tensor([[*row.prompt, *labels.prefix]])).logits[0, -1].log_softmax(-1)
-            plain.append(float(logits[labels.yes] - logits[labels.no]))
+            plain.append(float(logits[[*labels.yes]].logsumexp(0) - logits[[*labels.no]].logsumexp(0)))
     assert score(model, chat, encoded) == pytest.approx(plain, abs=1e-4)
     assert len({round(value, 4) for value in plain}) > 4
 
@@ -130,7 +128,8 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_alone(tiny_model, chat):
             logits = model(torch.tensor([[*row.prompt, *row.answer]])).logits[0].log_softmax(-1)
             start = len(row.prompt)
             expected -= sum(float(logits[start - 1 + place, token]) for place, token in enumerate(row.answer))
-        assert float(lora._answer_loss(model, encoded, chat, "cpu")) == pytest.approx(expected, rel=1e-4)
+        weights = [[1.0] * len(row.answer) for row in encoded]
+        assert float(lora.answer_loss(model, encoded, weights, "cpu")) == pytest.approx(expected, rel=1e-4)
 
 
 def test_early_stopping_keeps_the_best_epoch(tiny_model, chat, settings, tmp_path, monkeypatch):
@@ -144,11 +143,11 @@ def test_validation_rows_of_one_class_leave_the_last_epoch(tiny_model, chat, set
     monkeypatch.setattr(lora, "auc", lambda *_: None)
     result = train(tiny_model, chat, settings, tmp_path / "adapter")
     assert result.best_epoch == 3
-    assert "valid_auc" not in result.metrics
+    assert "valid_auc" not in result.metrics()
 
 
 def test_a_loss_that_is_no_number_names_the_rows(tiny_model, chat, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(lora, "_answer_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(lora, "answer_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(PermanentError, match=r"user u\d+, item t.*nan"):
         train(tiny_model, chat, settings, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
@@ -178,20 +177,112 @@ def test_a_row_that_cannot_fit_is_named(chat):
         encode_rows(rows(1), chat, max_tokens=20)
 
 
-def test_batches_stay_within_their_tokens_and_hold_every_row_once():
-    lengths = [random.Random(1).randrange(1, 60) for _ in range(200)]
-    batches = batches_by_tokens(lengths, 128)
-    assert sorted(index for batch in batches for index in batch) == list(range(200))
-    assert all(len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= 128 for batch in batches)
-
-
 def test_the_schedule_warms_up_and_falls_to_nothing():
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = lora._linear_schedule(optimizer, warmup=2, total=6)
-    rates = []
-    for _ in range(6):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
-    assert SimpleNamespace(**optimizer.param_groups[0]).lr == pytest.approx(0.0)
+    rates = [lora._linear(step, warmup=2, total=6) for step in range(7)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+
+
+def test_the_gradient_is_that_of_rows_trained_one_by_one(tiny_model, chat):
+    encoded = encode_rows(rows(6), chat, max_tokens=4000)
+    weights = [[1.0] * len(row.answer) for row in encoded]
+
+    def gradients(batches):
+        model = load_causal_model(tiny_model, torch.float32, "cpu")
+        for batch in batches:
+            lora.answer_loss(model, [encoded[at] for at in batch], [weights[at] for at in batch], "cpu").backward()
+        return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+    packed, single = gradients([range(6)]), gradients([[at] for at in range(6)])
+    assert packed.keys() == single.keys()
+    for name, gradient in single.items():
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_the_weight_of_the_label_counts_its_token_alone(tiny_model, chat, settings, tmp_path):
+    plain = train(tiny_model, chat, settings, tmp_path / "plain").losses[0]
+    heavy = train(tiny_model, chat, settings.model_copy(update={"label_weight": 10_000.0}), tmp_path / "heavy").losses[0]
+    model, (row,) = load_causal_model(tiny_model, torch.float32, "cpu"), encode_rows(rows(1), chat, max_tokens=4000)
+    at = len(chat.label_tokens().prefix)
+    alone = [[float(place == at) for place in range(len(row.answer))]]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*row.prompt, *row.answer]])).logits[0, len(row.prompt) - 1 + at].log_softmax(-1)
+        assert float(lora.answer_loss(model, [row], alone, "cpu")) == pytest.approx(-float(logits[row.answer[at]]), rel=1e-4)
+    assert heavy != pytest.approx(plain, rel=1e-4)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in the product may catch it."""
+
+
+@pytest.mark.parametrize("killed_after", [1, 4, 5, 9, 12])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
+    tiny_model, chat, settings, tmp_path, monkeypatch, killed_after
+):
+    settings = settings.model_copy(update={"lora_dropout": 0.1, "checkpoint_steps": 2})
+    whole = train(tiny_model, chat, settings, tmp_path / "whole")
+    checkpoints, steps, step = Checkpoints(tmp_path / "checkpoints", {}, print), [], lora._Run.step
+
+    def counted(*arguments):
+        if len(steps) == killed_after:
+            raise Killed
+        steps.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(lora._Run, "step", counted)
+    with pytest.raises(Killed):
+        train(tiny_model, chat, settings.model_copy(update={"epochs": 4, "patience": 9}), tmp_path / "other", checkpoints=checkpoints)
+    monkeypatch.undo()
+    four = train(tiny_model, chat, settings.model_copy(update={"epochs": 4, "patience": 9}), tmp_path / "four")
+    resumed = train(
+        tiny_model, chat, settings.model_copy(update={"epochs": 4, "patience": 9}), tmp_path / "resumed", checkpoints=checkpoints
+    )
+    assert resumed.losses == four.losses
+    assert files_of(tmp_path / "resumed") == files_of(tmp_path / "four")
+    assert whole.losses[:1] == four.losses[:1]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_another_trainings_are_not_used(tmp_path):
+    said = []
+    checkpoints = Checkpoints(tmp_path, {"data_version": "a"}, said.append)
+    assert checkpoints.newest() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"weight": torch.full((2,), float(step))}, {"step": step})
+    newest = sorted(tmp_path.glob("*.safetensors"))
+    assert len(newest) == 2
+    newest[-1].write_bytes(newest[-1].read_bytes()[:-1] + b"?")
+    tensors, progress = checkpoints.newest()
+    assert (tensors["weight"].tolist(), progress) == ([2.0, 2.0], {"step": 2})
+    assert "damaged" in said[0]
+    assert Checkpoints(tmp_path, {"data_version": "b"}, said.append).newest() is None
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tiny_model, chat, settings, tmp_path, monkeypatch, enough):
+    expected = train(tiny_model, chat, settings, tmp_path / "plain")
+    measured, most = lora.answer_loss, 1 if enough else 0
+
+    def tight(model, rows, *more):
+        if len(rows) > most:
+            raise MemoryError
+        return measured(model, rows, *more)
+
+    monkeypatch.setattr(lora, "answer_loss", tight)
+    tight_settings = settings.model_copy(update={"tokens_per_micro_batch": 800})
+    if not enough:
+        with pytest.raises(PermanentError, match="halved 3 times to 100 tokens"):
+            train(tiny_model, chat, tight_settings, tmp_path / "tight")
+        return
+    found = train(tiny_model, chat, tight_settings, tmp_path / "tight")
+    assert found.losses == pytest.approx(expected.losses, rel=1e-3)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_a_quantised_base_is_trained(tiny_model, chat, settings, tmp_path, quantization):
+    result = train(tiny_model, chat, settings.model_copy(update={"quantization": quantization}), tmp_path / "adapter")
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_activations_that_are_computed_again_change_nothing(tiny_model, chat, settings, tmp_path):
+    plain = train(tiny_model, chat, settings, tmp_path / "plain")
+    again = train(tiny_model, chat, settings.model_copy(update={"activation_checkpointing": True}), tmp_path / "again")
+    assert again.losses == pytest.approx(plain.losses, rel=1e-5)

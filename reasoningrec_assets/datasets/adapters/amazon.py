@@ -1,9 +1,6 @@
 """Reads Amazon Review 2018: ratings as headerless CSV, metadata and reviews as JSON lines; 5-core sets have reviews alone."""
 
-from __future__ import annotations
-
 import html
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +39,7 @@ RULES = {rule: (of, f"metadata WHERE {met}", effect) for rule, (of, met, effect)
 """What `load_items` does, by rule: the column it is about, the rows that it meets, and its effect."""
 
 
-def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``events`` (row, user_id, item_id, rating from 1 to 5, timestamp) from the role ``ratings``, else ``reviews``.
 
     PermanentError where there is neither, and for a line or row that breaks the layout.
@@ -57,7 +54,7 @@ def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path
         raise PermanentError("read the ratings", where=", ".join(map(str, files.values())), problem=problem, remedy=remedy)
 
 
-def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``metadata``, the file of that role as it is, and ``raw_items`` (row, item_id, title, brand, price, genres, year).
 
     `RULES` say what becomes of a row; without the file there is none. PermanentError where a line is not a JSON object.
@@ -74,7 +71,7 @@ def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path])
     """)
 
 
-def load_reviews(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``raw_reviews`` (user_id, item_id, rating, timestamp, verified, text) of the items in the table ``needed``."""
     columns, needed = f"{_EVENT}, verified, reviewText AS text", "SEMI JOIN needed ON asin = needed.item_id"
     _load(connection, "raw_reviews", files["reviews"], _REVIEW, columns, needed)
@@ -87,15 +84,7 @@ def _text(column: str) -> str:
     return f"CASE WHEN NOT ({missing}) THEN nullif(trim(regexp_replace({plain}, '[[:cntrl:]]', ' ', 'g')), '') END"
 
 
-def _load(connection: duckdb.DuckDBPyConnection, table: str, path: Path, columns: str, select: str, join: str = "") -> None:
+def _load(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, columns: str, select: str, join: str = "") -> None:
     """Create ``table`` from JSON lines, read as a stream, in file order; an error names the line."""
-    import duckdb
-
     reader = f"read_json({literal(exact_path(path))}, format='newline_delimited', columns={columns})"
-    try:
-        connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT {select} FROM {reader} {join}")
-    except (duckdb.ProgrammingError, duckdb.DataError) as error:
-        found = re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', str(error))
-        kind, number, problem = found.groups() if found else ("", 1, str(error))
-        # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
-        raise delimited.bad_line(path, int(number) - bool(kind), str(problem).strip(" .")) from error
+    delimited.create(connection, table, path, f"SELECT {select} FROM {reader} {join}")

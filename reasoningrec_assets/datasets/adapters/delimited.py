@@ -1,7 +1,5 @@
 """Delimited text into DuckDB, with errors that name the line; which file means what is the adapters' business."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import re
@@ -44,28 +42,23 @@ def bad_line(path: Path, number: int, problem: str, what: str = "line") -> Perma
 
 
 def load(
-    connection: duckdb.DuckDBPyConnection, table: str, path: Path, layout: Layout, *, reader: str = "", select: str = "*"
+    connection: "duckdb.DuckDBPyConnection", table: str, path: Path, layout: Layout, *, reader: str = "", select: str = "*"
 ) -> None:
     """Create ``table``: ``row``, and the layout's columns as text, rating and timestamp as numbers; an error names a bad line.
 
     ``reader``, SQL for the same columns, is for a file that is no text: errors name the row. ``select`` keeps ids and numbers.
     """
-    import duckdb
-
     kinds = _NUMBERS | ({"timestamp": "TIMESTAMPTZ"} if layout.time_unit == "iso" else {})
-    types = ", ".join(f"{literal(name)}: {literal(kinds.get(name, 'VARCHAR'))}" for name in layout.columns)
+    types = {name: kinds.get(name, "VARCHAR") for name in layout.columns}
     text = (
         f"read_csv({literal(exact_path(path))}, delim={literal(layout.delimiter)}, encoding={literal(layout.encoding)},"
         f" header={str(layout.header).lower()}, quote={literal(layout.quote)}, escape={literal(layout.quote)}, comment='',"
-        f" auto_detect=false, strict_mode=true, null_padding=false, columns={{{types}}})"
+        f" auto_detect=false, strict_mode=true, null_padding=false, columns={types})"
     )
     # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
     # of MovieLens-100K near their targets) for the order to matter.
-    try:
-        connection.execute("SET TimeZone = 'UTC'")  # of times that name none
-        connection.execute(f"CREATE TABLE {table} AS SELECT row_number() OVER () AS row, {select} FROM {reader or text}")
-    except (duckdb.ProgrammingError, duckdb.DataError) as error:
-        raise diagnose(path, str(error)) from error
+    connection.execute("SET TimeZone = 'UTC'")  # of times that name none
+    create(connection, table, path, f"SELECT row_number() OVER () AS row, {select} FROM {reader or text}")
     checked = [name for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
     bad = " OR ".join(f'"{name}" IS NULL' if name in _NUMBERS else f"coalesce({name}, '') = ''" for name in checked)
     bad += f" OR rating NOT BETWEEN {layout.lowest} AND {layout.highest}" if "rating" in checked else ""
@@ -90,9 +83,19 @@ def load(
         raise bad_line(path, number, f"{problem}: {[found[name] for name in checked]}", "row" if reader else "line")
 
 
+def create(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, sql: str) -> None:
+    """Create, or replace, ``table`` by what SQL reads from a raw file; PermanentError, see `diagnose`, where it cannot be read."""
+    import duckdb
+
+    try:
+        connection.execute(f"CREATE OR REPLACE TABLE {table} AS {sql}")
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        raise diagnose(path, str(error)) from error
+
+
 def _line(path: Path, layout: Layout, row: int) -> int:
     """The line on which a row of the table ends."""
-    texts = (f"{text}\n" for _, text in lines(path, layout.encoding))
+    texts = (f"{text}\n" for text in lines(path, layout.encoding))
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     csv.field_size_limit(2**30)
     records = csv.reader(texts, delimiter=layout.delimiter[0], quoting=quoting)
@@ -102,15 +105,17 @@ def _line(path: Path, layout: Layout, row: int) -> int:
 
 def diagnose(path: Path, found: str) -> PermanentError:
     """What DuckDB found, without its advice, which is on settings of its own."""
-    place = re.search(r"on Line: (\d+)\nOriginal Line: (.{0,80})", found)
+    if of_json := re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', found):
+        # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
+        return bad_line(path, int(of_json[2]) - bool(of_json[1]), of_json[3].strip(" ."))
     problem = re.split(r"\n+(?:Possible|Column |LINE )", found)[0].splitlines()[-1]
-    if place:
-        return bad_line(path, int(place[1]), f"{problem}: {place[2]!r}")
+    if of_csv := re.search(r"on Line: (\d+)\nOriginal Line: (.{0,80})", found):
+        return bad_line(path, int(of_csv[1]), f"{problem}: {of_csv[2]!r}")
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)
 
 
-def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line, without byte order mark and line end; PermanentError where it can't be decoded."""
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The text of each line, without byte order mark and line end; PermanentError where it is endless or can't be decoded."""
     with cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST), b""), start=1):
             if len(line) == _LONGEST:
@@ -120,4 +125,4 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 found = line[error.start : error.start + 8]
                 raise bad_line(path, number, f"byte {error.start + 1} is not {encoding}: {found!r}") from error
-            yield number, text.rstrip("\r\n").removeprefix("\ufeff")
+            yield text.rstrip("\r\n").removeprefix("\ufeff")

@@ -1,7 +1,5 @@
 """Reads MovieLens as published: 1M, 100K, latest and RecBole's typed tables, with one spelling of titles and genres."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +29,12 @@ _NAMES["class"] = "genres"
 _YEAR = literal(r"\s*\((\d{4})(?:[-–]\d{0,4})?\)(?: \([IVX]+\))?$")
 
 
-def load_ratings(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``events`` (row, user_id, item_id, rating, timestamp) from the role ``ratings``; errors as in `delimited.load`."""
     delimited.load(connection, "events", files["ratings"], _layout(files["ratings"], Layout(_EVENT, "\t"), _EVENT))
 
 
-def load_items(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``raw_items`` (row, item_id, title, brand, price, genres, year) from the role ``items``; errors as above.
 
     Titles are trimmed and lose their year; genres keep the file's order; "unknown" is no genre.
@@ -76,7 +74,7 @@ def _layout(path: Path, data: Layout, needed: tuple[str, ...]) -> Layout:
         delimiter, quote = "\t", ""
     else:
         return Layout(needed, "::", "latin-1") if name.endswith(".dat") else data
-    _, header = next(delimited.lines(path), (1, ""))
+    header = next(delimited.lines(path), "")
     if not header:
         raise bad_line(path, 1, "the file is empty")
     fields = [field.strip().strip('"').partition(":")[0] for field in header.split(delimiter)]

@@ -1,7 +1,5 @@
 """Reads the files that a dataset's record declares, with the columns that it declares: CSV, TSV and Parquet, in file order."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from functools import partial
@@ -32,7 +30,7 @@ def adapter(dataset: Dataset) -> SimpleNamespace:
     return SimpleNamespace(**{f"load_{role}": partial(_load, dataset, role) for role in _TABLES})
 
 
-def _load(dataset: Dataset, role: Role, connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
+def _load(dataset: Dataset, role: Role, connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     import duckdb
 
     name, table = _TABLES[role], dataset.tables.get(role)
@@ -43,7 +41,7 @@ def _load(dataset: Dataset, role: Role, connection: duckdb.DuckDBPyConnection, f
     path, ours = files[role], {theirs: column for column, theirs in table.columns.items()}
     delimiter, reader = {"csv": ",", "tsv": "\t"}.get(path.name.removesuffix(".gz").rpartition(".")[2], ""), ""
     if delimiter:
-        header = next(csv.reader([next(delimited.lines(path), (1, ""))[1]], delimiter=delimiter), [""])
+        header = next(csv.reader([next(delimited.lines(path), "")], delimiter=delimiter), [""])
         kinds = dict.fromkeys(header, "VARCHAR")
     else:
         parts = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".parquet") if path.is_dir() else [path]

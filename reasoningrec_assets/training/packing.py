@@ -1,0 +1,140 @@
+"""Rows of tokens laid end to end without padding, what they begin with in common laid once, and attention that keeps them apart.
+
+A row is a path of segments: itself, or what it shares with other rows and then its own rest. Each token attends to the
+tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding).
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from reasoningrec_assets.errors import PermanentError
+
+SHORTEST = 16  # tokens below which a common beginning is laid twice: a segment of its own costs more
+_ATTENTION = "rows_apart"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of packed tokens, and the runs before it on its rows' path, outermost first."""
+
+    start: int
+    stop: int
+    parents: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Rows packed into one sequence."""
+
+    rows: Sequence[Sequence[int]]
+    ids: list[int] = field(default_factory=list[int])
+    positions: list[int] = field(default_factory=list[int])  # of each token within its row
+    segments: list[Segment] = field(default_factory=list[Segment])
+    places: list[list[int]] = field(default_factory=list[list[int]])  # of each row's tokens within `ids`
+
+
+def pack(rows: Sequence[Sequence[int]]) -> Pack:
+    """Lay rows, none empty, into one sequence; a beginning of at least `SHORTEST` tokens that several share is laid once."""
+    packed = Pack(rows, places=[[] for _ in rows])
+    _lay(packed, range(len(rows)), 0, ())
+    return packed
+
+
+def _lay(packed: Pack, members: Sequence[int], depth: int, parents: tuple[Segment, ...]) -> None:
+    """Lay what the members, equal in their first `depth` tokens, have after those."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for member in members:
+        groups[tuple(packed.rows[member][depth : depth + SHORTEST])].append(member)
+    for group in groups.values():
+        common = os.path.commonprefix([packed.rows[member] for member in group])[depth:]
+        segment = Segment(len(packed.ids), len(packed.ids) + len(common), parents)
+        packed.ids.extend(common)
+        packed.positions.extend(range(depth, depth + len(common)))
+        packed.segments.append(segment)
+        for member in group:
+            packed.places[member].extend(range(segment.start, segment.stop))
+        if longer := [member for member in group if len(packed.rows[member]) > depth + len(common)]:
+            _lay(packed, longer, depth + len(common), (*parents, segment))
+
+
+def packs_by_tokens(rows: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Indices of rows, those that begin alike together, in groups whose packs have at most about `budget` tokens each."""
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    groups, size = [order[:1]], len(rows[order[0]]) if order else 0
+    for before, index in pairwise(order):
+        shared = len(os.path.commonprefix([rows[before], rows[index]]))
+        added = len(rows[index]) - (shared if shared >= SHORTEST else 0)
+        if size + added > budget:
+            groups.append([])
+            size, added = 0, len(rows[index])
+        groups[-1].append(index)
+        size += added
+    return groups if order else []
+
+
+def hidden_states(model: Any, packed: Pack, device: str) -> Any:
+    """The model's last hidden states of the packed tokens, of shape (tokens, width)."""
+    import torch
+
+    decoder = model.get_decoder()
+    window, longest = getattr(decoder.config, "sliding_window", None) or 2**31, max(map(len, packed.rows))
+    if longest > window or getattr(decoder.config, "attn_logit_softcapping", None):
+        problem = f"its attention caps logits, or looks back over {window} tokens where a row has {longest}"
+        remedy = "Use a base with full attention, or set a smaller max_tokens"
+        raise PermanentError("pack rows", where=type(decoder).__name__, problem=problem, remedy=remedy)
+    if decoder.config._attn_implementation != _ATTENTION:  # noqa: SLF001 - transformers has a setter and no getter
+        _register()
+        decoder.set_attn_implementation(_ATTENTION)
+    ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
+    segments = [(segment, _mask(segment, device)) for segment in packed.segments]
+    # a mask of four dimensions is passed on as it is: none is made for the whole pack
+    no_mask = torch.empty(1, 1, 0, 0, device=device)
+    output = decoder(input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, row_segments=segments)
+    return output.last_hidden_state[0]
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    # generation, which packs nothing, goes on with sdpa
+    AttentionInterface.register(_ATTENTION, _attend)
+    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+
+
+def _mask(segment: Segment, device: str) -> Any:
+    """What each token of a segment sees of the path up to the segment's end; None where it is its beginning: plainly causal."""
+    import torch
+
+    own = segment.stop - segment.start
+    before = sum(parent.stop - parent.start for parent in segment.parents)
+    return torch.ones(own, before + own, dtype=torch.bool, device=device).tril(before) if before else None
+
+
+def _attend(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, *, row_segments: Any = None, scaling: float | None = None, **more: Any
+) -> tuple[Any, None]:
+    """Attention of the shape that transformers calls, segment by segment: query (1, heads, tokens, width of a head)."""
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if row_segments is None:
+        return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
+
+    parts: list[Any] = []
+    for segment, seen in row_segments:
+        spans = [slice(one.start, one.stop) for one in (*segment.parents, segment)]
+        keys, values = (
+            torch.cat([states[:, :, span] for span in spans], 2) if seen is not None else states[:, :, spans[0]]
+            for states in (key, value)
+        )
+        attend = torch.nn.functional.scaled_dot_product_attention
+        own = query[:, :, spans[-1]]
+        parts.append(attend(own, keys, values, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=True))
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None

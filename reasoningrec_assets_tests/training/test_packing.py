@@ -1,0 +1,62 @@
+import random
+
+import pytest
+import torch
+
+from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.models.store import load_causal_model
+from reasoningrec_assets.training import packing
+
+DRAW = random.Random(3)
+
+
+def tokens(number):
+    return [DRAW.randrange(20, 60) for _ in range(number)]
+
+
+def families():
+    """Rows as a recommendation run has them: one instruction, histories of several users, some targets for each."""
+    instruction = tokens(24)
+    users = [instruction + tokens(40) for _ in range(3)]
+    return [user + tokens(9) for user in users for _ in range(4)]
+
+
+ROWS = {
+    "nothing in common": [tokens(30), tokens(7), tokens(1)],
+    "families": families(),
+    "twice the same row": [row := tokens(40), row, row[:20], row[:17] + tokens(3)],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows):
+    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    packed = packing.pack(rows)
+    with torch.inference_mode():
+        states = packing.hidden_states(model, packed, "cpu")
+        for row, places in zip(rows, packed.places, strict=True):
+            assert [packed.ids[place] for place in places] == row
+            alone = model.get_decoder()(input_ids=torch.tensor([row])).last_hidden_state[0]
+            torch.testing.assert_close(states[places], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_what_rows_begin_with_is_laid_once():
+    rows = families()
+    assert len(packing.pack(rows).ids) == 24 + 3 * 40 + 12 * 9
+    assert len(packing.pack([row[:40] for row in rows[:2]]).ids) == 40
+
+
+def test_packs_stay_within_their_tokens_and_hold_every_row_once():
+    rows = [*families(), *(tokens(DRAW.randrange(1, 90)) for _ in range(50))]
+    groups = packing.packs_by_tokens(rows, 128)
+    assert sorted(index for group in groups for index in group) == list(range(len(rows)))
+    assert all(len(group) == 1 or len(packing.pack([rows[index] for index in group]).ids) <= 128 for group in groups)
+    assert packing.packs_by_tokens([], 128) == []
+
+
+def test_a_model_that_looks_back_over_less_than_a_row_is_refused(tiny_model):
+    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    model.get_decoder().config.sliding_window = 16
+    with pytest.raises(PermanentError, match="looks back over 16 tokens"):
+        packing.hidden_states(model, packing.pack([tokens(17)]), "cpu")
+    packing.hidden_states(model, packing.pack([tokens(16)]), "cpu")
