@@ -11,8 +11,6 @@ class PlatformError(Exception):
     """
 
     def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:
-        self.attempted = attempted
-        self.where = where
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"Could not {attempted} ({where}): {problem}. {remedy}.")

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -11,14 +12,13 @@ from reasoningrec_assets.assets.interactions import interaction_windows, item_re
 from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import DryRun
+from reasoningrec_assets.generation import teacher
+from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
-
-if TYPE_CHECKING:
-    from reasoningrec_assets.generation.plan import Writer
 
 LANGUAGE: dict[str, Any] = {
     "partitions_def": datasets,
@@ -29,17 +29,17 @@ LANGUAGE: dict[str, Any] = {
     # a dry run plans and yields nothing, and what depends on it is skipped
     "output_required": False,
 }
-DRY_RUN = (bool, Field(default=False, description="Say what the step would spend, and stop there."))
+Results = Iterator[dg.MaterializeResult]
 
-DescriptionConfig = step_config(
-    "DescriptionConfig", {"item_descriptions": GenerationSettings, "engine": EngineSettings}, dry_run=DRY_RUN
-)
-ProfileConfig = step_config("ProfileConfig", {"user_profiles": GenerationSettings, "engine": EngineSettings}, dry_run=DRY_RUN)
-ReasoningConfig = step_config(
-    "ReasoningConfig",
-    {"reasoning_labels": ReasoningSettings, "sampling": SamplingSettings, "engine": EngineSettings},
-    dry_run=DRY_RUN,
-)
+
+def _config(name: str, **sections: Any) -> type[StepConfig]:
+    dry_run = (bool, Field(default=False, description="Say what the step would spend, and stop there."))
+    return step_config(name, {**sections, "engine": EngineSettings}, dry_run=dry_run)
+
+
+DescriptionConfig = _config("DescriptionConfig", item_descriptions=GenerationSettings)
+ProfileConfig = _config("ProfileConfig", user_profiles=GenerationSettings)
+ReasoningConfig = _config("ReasoningConfig", reasoning_labels=ReasoningSettings, sampling=SamplingSettings)
 
 
 def _write(
@@ -47,29 +47,21 @@ def _write(
     config: StepConfig,
     lake: LakeResource,
     settings: GenerationSettings,
-    build: Callable[[Inputs, "Writer"], Output],
+    build: Callable[[Inputs, Writer], Output],
     *,
     word_limit: int,
     **decides: object,
-) -> Iterator[dg.MaterializeResult]:
-    """Materialize what a teacher writes; `decides` is what its texts depend on besides settings, model and rows."""
-    from reasoningrec_assets.generation.teacher import teacher_identity, teacher_writer
-
-    engine = settings_of(EngineSettings, "engine", config, registry.get(context.partition_key))
+) -> Results:
+    """Materialize what a teacher writes; `decides` is what its texts depend on besides settings, model, item kind and rows."""
+    dataset = registry.get(context.partition_key)
+    engine = settings_of(EngineSettings, "engine", config, dataset)
 
     def observe(figures: Mapping[str, float]) -> None:
         context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=dict(figures)))
 
-    writer = teacher_writer(
-        settings,
-        engine,
-        lake.open().root,
-        word_limit=word_limit,
-        dry_run=getattr(config, "dry_run", False),
-        log=context.log.info,
-        observe=observe,
-    )
-    decided = {**settings.model_dump(), "identity": asdict(teacher_identity(settings, engine)), **decides}
+    told = {"log": context.log.info, "observe": observe, "dry_run": getattr(config, "dry_run", False)}
+    writer = teacher.teacher_writer(settings, engine, lake.open().root, word_limit=word_limit, **told)
+    decided = {**settings.model_dump(), "identity": asdict(writer.identity), "kind": dataset.item_kind, **decides}
     try:
         yield materialize(context, lake, lambda inputs: build(inputs, writer), settings=decided, config=config)
     except DryRun as plan:
@@ -77,58 +69,35 @@ def _write(
 
 
 @dg.asset(deps=[items, item_reviews], **LANGUAGE, code_version="3")
-def item_descriptions(
-    context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource
-) -> Iterator[dg.MaterializeResult]:
+def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource) -> Results:
     """The teacher's description of every item that a window needs, from its reviews where there are any."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "item_descriptions", config, dataset)
-
-    def build(inputs: Inputs, writer: "Writer") -> Output:
-        from reasoningrec_assets.generation.teacher import describe_items
-
-        return describe_items(dataset, inputs["item_reviews"], inputs["items"], settings.words, writer)
-
-    decides = {"templates": [template.sha256 for template in templates.DESCRIPTION], "kind": dataset.item_kind}
-    yield from _write(context, config, lake, settings, build, word_limit=settings.words, **decides)
+    build = partial(teacher.describe_items, dataset, settings.words)
+    wording = [template.sha256 for template in templates.DESCRIPTION]
+    yield from _write(context, config, lake, settings, build, word_limit=settings.words, templates=wording)
 
 
 @dg.asset(deps=[interaction_windows, items, item_descriptions], **LANGUAGE, code_version="2")
-def user_profiles(context: dg.AssetExecutionContext, config: ProfileConfig, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+def user_profiles(context: dg.AssetExecutionContext, config: ProfileConfig, lake: LakeResource) -> Results:
     """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "user_profiles", config, dataset)
     words = min(settings.words, dataset.profile_words)
-
-    def build(inputs: Inputs, writer: "Writer") -> Output:
-        from reasoningrec_assets.generation.teacher import profile_users
-
-        tables = (inputs["interaction_windows"], inputs["items"], inputs["item_descriptions"])
-        return profile_users(dataset, *tables, words, writer)
-
-    decides = {"template": templates.USER_PROFILE.sha256, "kind": dataset.item_kind, "profile_words": words}
+    build = partial(teacher.profile_users, dataset, words)
+    decides = {"template": templates.USER_PROFILE.sha256, "profile_words": words}
     yield from _write(context, config, lake, settings, build, word_limit=words, **decides)
 
 
 @dg.asset(deps=[interaction_windows, items, item_descriptions, user_profiles], **LANGUAGE, code_version="2")
-def reasoning_labels(
-    context: dg.AssetExecutionContext, config: ReasoningConfig, lake: LakeResource
-) -> Iterator[dg.MaterializeResult]:
+def reasoning_labels(context: dg.AssetExecutionContext, config: ReasoningConfig, lake: LakeResource) -> Results:
     """Why each known label came about: for the K training rows, and for the test rows that are explained."""
     dataset = registry.get(context.partition_key)
     settings = settings_of(ReasoningSettings, "reasoning_labels", config, dataset)
     sampling = settings_of(SamplingSettings, "sampling", config, dataset)
-
-    def build(inputs: Inputs, writer: "Writer") -> Output:
-        from reasoningrec_assets.generation.teacher import reason_about_labels
-
-        tables = (inputs["interaction_windows"], inputs["items"], inputs["item_descriptions"], inputs["user_profiles"])
-        return reason_about_labels(dataset, *tables, settings, sampling, writer)
-
-    decides = {
-        "templates": [templates.REASONING.sha256, templates.REASONING_BLIND.sha256],
-        "kind": dataset.item_kind,
-        "sampling": sampling.model_dump(include={"k", "explained_rows", "seed"}),
-    }
+    build = partial(teacher.reason_about_labels, dataset, settings, sampling)
+    wording = [templates.REASONING.sha256, templates.REASONING_BLIND.sha256]
+    drawn = sampling.model_dump(include={"k", "explained_rows", "seed"})
     # the question asks for that many words for each of two parts
-    yield from _write(context, config, lake, settings, build, word_limit=2 * settings.words, **decides)
+    limit = 2 * settings.words
+    yield from _write(context, config, lake, settings, build, word_limit=limit, templates=wording, sampling=drawn)

@@ -56,7 +56,17 @@ def materialize(
     A `PlatformError` becomes a `dg.Failure`; where it is permanent, Dagster does not try again either.
     """
     opened = lake.open()
-    step = _step(context, settings=settings, external=external, force=config.force)
+    spec = context.assets_def.specs_by_key[context.asset_key]
+    step = Step(
+        asset=spec.key.to_user_string(),
+        partition=context.partition_key,
+        code_version=spec.code_version or "",
+        settings=settings,
+        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
+        run_id=context.run.run_id,
+        external=external,
+        force=config.force,
+    )
     try:
         receipt, reused = run_step(opened, step, build, log=context.log.info)
     except PlatformError as error:
@@ -65,18 +75,6 @@ def materialize(
         sync_catalogue(opened, context.log.info)
     metadata = _metadata(opened, receipt, reused=reused)
     return dg.MaterializeResult(data_version=dg.DataVersion(receipt.data_version or ""), metadata=metadata)
-
-
-def _step(context: dg.AssetExecutionContext, **more: Any) -> Step:
-    spec = context.assets_def.specs_by_key[context.asset_key]
-    return Step(
-        asset=spec.key.to_user_string(),
-        partition=context.partition_key,
-        code_version=spec.code_version or "",
-        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
-        run_id=context.run.run_id,
-        **more,
-    )
 
 
 def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
@@ -90,20 +88,30 @@ def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
 
 
 def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
+    path = lake.path_of(receipt)
     metadata: dict[str, Any] = {
-        "path": dg.MetadataValue.path(str(lake.path_of(receipt))),
+        "path": dg.MetadataValue.path(str(path)),
         "bytes": receipt.bytes or 0,
         "reused": reused,
         "seconds": 0.0 if reused else receipt.seconds,
+        **({"seconds_saved": receipt.seconds} if reused else {}),
         **receipt.metrics,
         **{name: dg.MetadataValue.md(text) for name, text in receipt.details.items()},
     }
-    if reused:
-        metadata["seconds_saved"] = receipt.seconds
-    if receipt.row_count is not None:
-        metadata["dagster/row_count"] = receipt.row_count
-    if receipt.columns:
-        metadata |= _columns(receipt)
+    if receipt.kind == "table":
+        columns = [
+            dg.TableColumn(c["name"], c["type"], c["description"], dg.TableColumnConstraints(nullable=c["nullable"]))
+            for c in receipt.columns
+        ]
+        lineage = {
+            name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
+            for name, deps in receipt.column_lineage.items()
+        }
+        metadata |= {
+            "dagster/row_count": receipt.row_count,
+            "dagster/column_schema": dg.TableSchema(columns),
+            "dagster/column_lineage": dg.TableColumnLineage(lineage),
+        }
     if receipt.upstream:
         lines = ["| upstream | data version | receipt |", "| --- | --- | --- |"]
         lines += [f"| {edge.asset} | `{edge.data_version[:12]}` | {edge.sequence} |" for edge in receipt.upstream]
@@ -111,17 +119,5 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     if receipt.models:
         metadata["models"] = dg.MetadataValue.json(list(receipt.models))
     if receipt.kind == "page":
-        metadata["report"] = dg.MetadataValue.url(lake.path_of(receipt).as_uri())
+        metadata["report"] = dg.MetadataValue.url(path.as_uri())
     return metadata
-
-
-def _columns(receipt: Receipt) -> dict[str, Any]:
-    columns = [
-        dg.TableColumn(c["name"], c["type"], c["description"], dg.TableColumnConstraints(nullable=c["nullable"]))
-        for c in receipt.columns
-    ]
-    lineage = {
-        name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
-        for name, deps in receipt.column_lineage.items()
-    }
-    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/column_lineage": dg.TableColumnLineage(lineage)}

@@ -12,6 +12,7 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.training.variants import FULL
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
 PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, "pool": "gpu"}
@@ -36,8 +37,10 @@ def sft_splits(context: dg.AssetExecutionContext, config: SplitConfig, lake: Lak
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.training.student import build_splits
 
-        tables = (inputs[asset.key.to_user_string()] for asset in SPLIT_INPUTS)
-        return build_splits(dataset, *tables, sampling, log=context.log.info)
+        written = {"descriptions": "item_descriptions", "profiles": "user_profiles", "labels": "reasoning_labels"}
+        tables = {argument: inputs[asset] for argument, asset in written.items()}
+        arguments = (dataset, FULL, inputs["interaction_windows"], inputs["items"], sampling)
+        return build_splits(*arguments, **tables, log=context.log.info)
 
     wording = {template.name: template.sha256 for template in templates.STUDENT}
     drawn = sampling.model_dump(include={"valid_rows", "seed"})

@@ -29,23 +29,25 @@ shown AS (
     FROM read_parquet($windows) CROSS JOIN prior
 )"""
 
-_FEATURES_SQL = f"""{_SHOWN},
--- An interaction counts as a training event when it lies strictly before its user's earliest target of any split.
--- Leaving the train targets out too costs one event per user, and means that no row ever sees its own label: counting
--- them, and leaving only a row's own out, turns an item's like rate against the label of the very row (an item liked
--- once looks unliked to the one train row that liked it), which the test rows don't have. Where windows are cut by
--- dates, only what happened before the first cut counts, whoever did it.
+# An interaction counts as a training event when it lies strictly before its user's earliest target of any split.
+# Leaving the train targets out too costs one event per user, and means that no row ever sees its own label: counting
+# them, and leaving only a row's own out, turns an item's like rate against the label of the very row (an item liked
+# once looks unliked to the one train row that liked it), which the test rows don't have. Where windows are cut by
+# dates, only what happened before the first cut counts, whoever did it.
+TRAINING_EVENTS = """
 first_target AS (
     SELECT user_id, min(position) AS position
     FROM read_parquet($interactions) AS events SEMI JOIN read_parquet($windows) AS windows
       ON events.user_id = windows.user_id AND item_id = target_item_id GROUP BY user_id
 ),
-item_events AS (
-    SELECT item_id, count(*) AS events, count(*) FILTER (liked) AS likes
-    FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
+training_events AS (
+    SELECT events.user_id, item_id, liked FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
     WHERE coalesce(events."timestamp" < $cut, first_target.position IS NULL OR events.position < first_target.position)
-    GROUP BY item_id
-)
+)"""
+
+_FEATURES_SQL = f"""{_SHOWN},
+{TRAINING_EVENTS},
+item_events AS (SELECT item_id, count(*) AS events, count(*) FILTER (liked) AS likes FROM training_events GROUP BY item_id)
 SELECT split, user_id, target_item_id, label, like_rate,
     (coalesce(likes, 0) + {ITEM_PSEUDO_EVENTS} * rate) / (coalesce(events, 0) + {ITEM_PSEUDO_EVENTS}) AS item_like_rate,
     ln(1 + coalesce(events, 0)) AS item_popularity,

@@ -1,13 +1,12 @@
 """What the catalogue file holds: tables, views and macros as SQL text, declared once, and the rows that a receipt becomes."""
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from reasoningrec_assets.lake.files import canonical_json
-from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore
-from reasoningrec_assets.lake.steps import COLUMN_FACTS, Lake
+from reasoningrec_assets.lake.receipts import CheckReceipt, Receipt, ReceiptStore, file_of
+from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.sql import exact_path, literal
 
 Row = tuple[Any, ...]
@@ -15,37 +14,26 @@ Row = tuple[Any, ...]
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
 LAYOUT_VERSION = "4"
 
-
-def _typed(declared: str) -> dict[str, str]:
-    """Names and types of columns, the key first; a column without a type is a VARCHAR."""
-    found = (column.partition(" ") for column in f"asset, partition, sequence BIGINT, {declared}".split(", "))
-    return {name: kind or "VARCHAR" for name, _, kind in found}
-
-
-# The tables that are filled from receipts. Times are in UTC: every client reads a TIMESTAMP, a TIMESTAMPTZ only with `icu`.
-TABLES = {
-    "materializations": _typed(
-        "status, run_id, started_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, code_version, fingerprint, data_version, "
-        "kind, path, bytes BIGINT, row_count BIGINT, device, error, is_current BOOLEAN, receipt"
-    ),
-    "lineage_edges": _typed("data_version, upstream_asset, upstream_partition, upstream_data_version, upstream_sequence BIGINT"),
-    "column_lineage": _typed("column_name, upstream_asset, upstream_column"),
-    "columns": _typed("position BIGINT, name, type, nullable BOOLEAN, description"),
-    "metadata": _typed("kind, name, value"),
-    "metrics": _typed("name, value DOUBLE"),
-    "artifacts": _typed("kind, name, reference, version"),
-    "check_results": _typed(
-        "check_name, passed BOOLEAN, severity, run_id, checked_at TIMESTAMP, data_version, metrics, details, receipt"
-    ),
-}
-
-# What a value of a column may be in Python, besides None; compared exactly, since a bool is an int to `isinstance`.
-PYTHON_TYPES = {"VARCHAR": {str}, "BIGINT": {int}, "DOUBLE": {float, int}, "BOOLEAN": {bool}, "TIMESTAMP": {datetime}}
+# Each table that is filled from receipts has their key too. Times are UTC: any client reads them without the extension `icu`.
+_KEY = "asset VARCHAR, partition VARCHAR, sequence BIGINT"
 
 # A run failed when the last attempt at any of its assets failed: a retry that succeeded makes it good again.
-_VIEWS = """
+_TABLES = f"""
 CREATE TABLE catalog_info (name VARCHAR, value VARCHAR);
 CREATE TABLE lake_views (name VARCHAR, definition VARCHAR);
+CREATE TABLE materializations ({_KEY}, status VARCHAR, run_id VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP,
+    seconds DOUBLE, code_version VARCHAR, fingerprint VARCHAR, data_version VARCHAR, kind VARCHAR, path VARCHAR, bytes BIGINT,
+    row_count BIGINT, device VARCHAR, error VARCHAR, is_current BOOLEAN, receipt VARCHAR);
+CREATE TABLE lineage_edges ({_KEY}, data_version VARCHAR,
+    upstream_asset VARCHAR, upstream_partition VARCHAR, upstream_data_version VARCHAR, upstream_sequence BIGINT);
+CREATE TABLE column_lineage ({_KEY}, column_name VARCHAR, upstream_asset VARCHAR, upstream_column VARCHAR);
+CREATE TABLE columns ({_KEY}, position BIGINT, name VARCHAR, type VARCHAR, nullable BOOLEAN, description VARCHAR);
+CREATE TABLE metadata ({_KEY}, kind VARCHAR, name VARCHAR, value VARCHAR);
+CREATE TABLE metrics ({_KEY}, name VARCHAR, value DOUBLE);
+CREATE TABLE artifacts ({_KEY}, kind VARCHAR, name VARCHAR, reference VARCHAR, version VARCHAR);
+CREATE TABLE check_results ({_KEY}, check_name VARCHAR, passed BOOLEAN, severity VARCHAR, run_id VARCHAR,
+    checked_at TIMESTAMP, data_version VARCHAR, metrics VARCHAR, details VARCHAR, receipt VARCHAR);
+
 CREATE VIEW current_materializations AS SELECT * FROM materializations WHERE is_current;
 CREATE VIEW runs AS
 WITH attempts AS (
@@ -89,7 +77,6 @@ SHARED_VIEWS = ("predictions", "evaluation_metrics")
 
 def creation_script() -> str:
     """The statements that make an empty catalogue."""
-    tables = [f"CREATE TABLE {name} ({', '.join(map(' '.join, columns.items()))});" for name, columns in TABLES.items()]
     # upstream follows the sequence numbers that were really read: it tells the truth after an upstream was made again
     upstream = _LINEAGE.format(
         name="lineage_upstream",
@@ -105,7 +92,7 @@ def creation_script() -> str:
     )
     figures = ", ".join(f"max(value) FILTER (name = 'generation_{name}') AS {name}" for name in GENERATION_METRICS)
     rows = f"SELECT asset, partition, sequence, {figures} FROM metrics WHERE starts_with(name, 'generation_') GROUP BY ALL"
-    return "\n".join([*tables, _VIEWS, upstream, downstream, f"CREATE VIEW generation_statistics AS {rows};"])
+    return "\n".join([_TABLES, upstream, downstream, f"CREATE VIEW generation_statistics AS {rows};"])
 
 
 def lake_view(files: list[str]) -> str:
@@ -116,42 +103,39 @@ def lake_view(files: list[str]) -> str:
 
 
 def rows_of(lake: Lake, relative: str) -> Iterator[tuple[str, Row]]:
-    """Table names and rows, their values in the order of `TABLES`, that one receipt file stands for."""
-    path = lake.receipts.root / relative
-    if "/checks/" in relative and "check" in (raw := json.loads(path.read_text(encoding="utf-8"))):
-        asset, partition, sequence, check = (raw[name] for name in ("asset", "partition", "sequence", "check"))
-        facts = (raw["passed"], raw["severity"], raw["run_id"], _utc(raw["at"]), raw["data_version"])
-        stated = f"{asset}/{partition}/checks/{check}/{sequence:08d}.json"
-        rows = [("check_results", (check, *facts, canonical_json(raw["metrics"]), canonical_json(raw["details"]), relative))]
-    else:
-        receipt = ReceiptStore.read(path)
-        asset, partition, sequence = receipt.asset, receipt.partition, receipt.sequence
-        stated = f"{asset}/{partition}/{sequence:08d}.json"
-        rows = _receipt_rows(lake, receipt, relative)
-    if relative != stated:  # copied or edited by hand: every sync would insert its rows anew
-        raise ValueError(f"it says that it is {stated}")
+    """Table names and rows, their values in the order of the table's columns, that one receipt file stands for."""
+    receipt = ReceiptStore.read(lake.receipts.root / relative)
+    if relative != file_of(receipt):  # copied or edited by hand: every sync would insert its rows anew
+        raise ValueError(f"it says that it is {file_of(receipt)}")
+    rows = _check_rows(receipt, relative) if isinstance(receipt, CheckReceipt) else _receipt_rows(lake, receipt, relative)
     for table, row in rows:
-        yield table, (asset, partition, sequence, *row)
+        yield table, (receipt.asset, receipt.partition, receipt.sequence, *row)
+
+
+def _check_rows(check: CheckReceipt, relative: str) -> Iterator[tuple[str, Row]]:
+    facts = (check.check, check.passed, check.severity, check.run_id, _utc(check.at), check.data_version)
+    yield "check_results", (*facts, canonical_json(check.metrics), canonical_json(check.details), relative)
 
 
 def _receipt_rows(lake: Lake, receipt: Receipt, relative: str) -> Iterator[tuple[str, Row]]:
     # joined as text: pathlib costs a tenth of a whole sync of ten thousand receipts
     path = f"{lake.root}/lake/{receipt.path}" if receipt.path is not None else None
-    times = {"started_at": _utc(receipt.started_at), "finished_at": _utc(receipt.finished_at)}
-    facts = {**vars(receipt), **times, "path": path, "is_current": False, "receipt": relative}
-    yield "materializations", tuple(facts[name] for name in list(TABLES["materializations"])[3:])
+    done = (receipt.status, receipt.run_id, _utc(receipt.started_at), _utc(receipt.finished_at), receipt.seconds)
+    made = (receipt.data_version, receipt.kind, path, receipt.bytes, receipt.row_count, receipt.device, receipt.error)
+    yield "materializations", (*done, receipt.code_version, receipt.fingerprint, *made, False, relative)
     for edge in receipt.upstream:
         yield "lineage_edges", (receipt.data_version, edge.asset, edge.partition, edge.data_version, edge.sequence)
-    for position, column in enumerate(receipt.columns):
-        yield "columns", (position, *map(column.get, COLUMN_FACTS))
     for column, sources in receipt.column_lineage.items():
         for source in sources:
             yield "column_lineage", (column, source["asset"], source["column"])
-    for kind, pairs in (("setting", _flat(receipt.settings)), ("detail", receipt.details.items())):
-        for name, value in pairs:
-            yield "metadata", (kind, name, value)
+    for position, column in enumerate(receipt.columns):
+        yield "columns", (position, column["name"], column["type"], bool(column["nullable"]), column["description"])
+    for name, value in _flat(receipt.settings):
+        yield "metadata", ("setting", name, value)
+    for name, value in receipt.details.items():
+        yield "metadata", ("detail", name, value)
     for name, value in receipt.metrics.items():
-        yield "metrics", (name, float(value))
+        yield "metrics", (name, value)
     if receipt.kind != "table" and path is not None:
         yield "artifacts", (receipt.kind, receipt.asset, path, receipt.data_version)
     for model in receipt.models:

@@ -38,14 +38,13 @@ def connect(data_root: Path, *, wait_seconds: float = 5.0) -> "duckdb.DuckDBPyCo
         try:
             return duckdb.connect(str(path), read_only=True)
         except duckdb.Error as error:
-            kind, remedy = TransientError, "Close the client that has it open for writing"
+            failure = {"attempted": "open the catalogue", "where": str(path), "problem": _first_line(error)}
             if not _taken(error):
-                kind = PermanentError
                 remedy = f"Make it from the receipts: python -m reasoningrec_assets.catalog --data {data_root} rebuild"
-            elif time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            raise kind("open the catalogue", where=str(path), problem=_first_line(error), remedy=remedy) from error
+                raise PermanentError(**failure, remedy=remedy) from error
+            if time.monotonic() >= deadline:
+                raise TransientError(**failure, remedy="Close the client that has it open for writing") from error
+            time.sleep(0.05)
 
 
 def sync(data_root: Path, *, log: Log = print, wait_seconds: float = 10.0) -> int | None:
@@ -128,7 +127,8 @@ def _identity(lake: Lake) -> dict[str, str]:
 def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[str], log: Log) -> int:
     """Add receipts and refresh the views in one transaction; returns the number added."""
     connection.execute("BEGIN")
-    added = _add(connection, lake, sorted(receipts), log)
+    ordered = sorted(receipts)
+    added = sum(_add(connection, lake, ordered[at : at + _CHUNK], log) for at in range(0, len(ordered), _CHUNK))
     connection.execute(
         """UPDATE materializations SET is_current = NOT is_current WHERE is_current <> ((asset, partition, sequence) IN (
             SELECT (asset, partition, max(sequence)) FROM materializations WHERE status = 'success' GROUP BY asset, partition))"""
@@ -139,36 +139,22 @@ def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[
 
 
 def _add(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: list[str], log: Log) -> int:
-    if len(receipts) > _CHUNK:
-        return sum(_add(connection, lake, receipts[at : at + _CHUNK], log) for at in range(0, len(receipts), _CHUNK))
-    try:
-        tables = _values_of(lake, receipts)
-    except (PlatformError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if len(receipts) > 1:  # one damaged receipt costs itself alone: halving finds it
-            middle = len(receipts) // 2
-            return sum(_add(connection, lake, half, log) for half in (receipts[:middle], receipts[middle:]))
-        log(f"catalogue: receipt {lake.receipts.root / receipts[0]} is damaged ({_first_line(error)}), left out")
-        return 0
-    for table, columns in tables.items():
-        # a column at a time: row by row takes seconds for what takes milliseconds, and Arrow brings pandas and 80 MB along
-        lists = ", ".join(f"unnest(?::{kind}[])" for kind in layout.TABLES[table].values())
-        connection.execute(f"INSERT INTO {table} SELECT {lists}", columns)
-    return len(receipts)
-
-
-def _values_of(lake: Lake, receipts: list[str]) -> dict[str, list[list[object]]]:
-    """The values that receipts add to each table, by column in the order of `layout.TABLES`."""
-    rows: dict[str, list[layout.Row]] = defaultdict(list)
+    tables: dict[str, list[layout.Row]] = defaultdict(list)
+    damaged = 0
     for relative in receipts:
-        for table, row in layout.rows_of(lake, relative):
-            rows[table].append(row)
-    tables = {table: [list(values) for values in zip(*found, strict=True)] for table, found in rows.items()}
-    for table, columns in tables.items():
-        for (name, wanted), values in zip(layout.TABLES[table].items(), columns, strict=True):
-            # refused here: an insert would fail with the whole transaction
-            if wrong := {*map(type, values)} - layout.PYTHON_TYPES[wanted] - {type(None)}:
-                raise ValueError(f"{name} is {', '.join(sorted(t.__name__ for t in wrong))}, not {wanted}")
-    return tables
+        try:
+            rows = list(layout.rows_of(lake, relative))
+        except (PlatformError, ValueError, KeyError) as error:
+            log(f"catalogue: receipt {lake.receipts.root / relative} is damaged ({_first_line(error)}), left out")
+            damaged += 1
+            continue
+        for table, row in rows:
+            tables[table].append(row)
+    for table, rows in tables.items():
+        # a column at a time: row by row takes seconds for what takes milliseconds, and Arrow brings pandas and 80 MB along
+        columns = [list(values) for values in zip(*rows, strict=True)]
+        connection.execute(f"INSERT INTO {table} SELECT {', '.join(['unnest(?)'] * len(columns))}", columns)
+    return len(receipts) - damaged
 
 
 def _refresh_views(connection: "duckdb.DuckDBPyConnection", log: Log) -> None:

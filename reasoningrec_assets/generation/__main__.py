@@ -25,13 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.verb == "stats":
             for row in housekeeping.statistics(root):
-                who = row["identity"]
-                more = "".join(f" {name} {who[name]}" for name in ("adapter", "quantization") if who[name])
-                print(
-                    f"{who['model']} {who['engine']}{more}: {row['answers']} answers in {row['shards']} shards, {row['bytes'] / 1e6:.1f} MB,",
-                    end=" ",
-                )
-                print(f"{row['prompt_tokens']} prompt and {row['completion_tokens']} new tokens in {row['seconds']:.0f} s")
+                more = "".join(f" {name} {row[name]}" for name in ("adapter", "quantization") if row[name])
+                held = f"{row['answers']} answers in {row['shards']} shards, {row['bytes'] / 1e6:.1f} MB"
+                cost = f"{row['prompt_tokens']} prompt and {row['completion_tokens']} new tokens in {row['seconds']:.0f} s"
+                print(f"{row['model']} {row['engine']}{more}: {held}, {cost}")
         elif chosen.verb == "gc":
             found = housekeeping.collect_garbage(root, older_than_days=chosen.older_than, delete=chosen.delete)
             print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items()))

@@ -5,10 +5,8 @@ of use (`housekeeping`). A shard is a Parquet file named by the SHA-256 of its b
 killed writer leaves none, and a damaged one shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +16,7 @@ from reasoningrec_assets.lake.files import canonical_json, disk_errors, move_int
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUFFIX = ".parquet"
 IDENTITY = "identity.json"
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What earlier answers cost: the base of every estimate."""
-
-    tokens: int = 0
-    seconds: float = 0.0
 
 
 class GenerationCache:
@@ -35,28 +24,22 @@ class GenerationCache:
 
     def __init__(self, root: Path, identity: ModelIdentity) -> None:
         self.folder = root / identity.folder
-        self.scratch = root.parent / "scratch"
         self.identity = identity
-        self._read: set[str] = set()
 
-    def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> tuple[dict[str, Answer], Speed]:
-        """The answers that are there, by key, and the speed at which they and all others were written.
-
-        Asked again, it looks at the shards that came since: the keys that it did not find are not in the ones before.
-        """
+    def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> tuple[dict[str, Answer], float | None]:
+        """The answers that are there, by key, and the seconds that a token of these and all others took, if there are any."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         wanted = pa.array(list(keys), pa.string())
         found: dict[str, Answer] = {}
         tokens, seconds = 0, 0.0
-        for shard, table in intact_shards(self.folder, log, skip=self._read):
-            self._read.add(shard.name)
+        for _, table in intact_shards(self.folder, log):
             tokens += sum(table["completion_tokens"].to_pylist())
             seconds += sum(table["seconds"].to_pylist())
             rows = table.filter(pc.field("key").isin(wanted)).to_pylist(maps_as_pydicts="strict")
             found.update((row["key"], Answer(**row)) for row in rows)
-        return found, Speed(tokens, seconds)
+        return found, seconds / tokens if tokens else None
 
     def commit(self, answers: Sequence[Answer]) -> None:
         """Write one chunk of answers as a shard. Answers with an error are left out: they are tried again."""
@@ -64,37 +47,37 @@ class GenerationCache:
 
         rows = [asdict(answer) for answer in answers if answer.error is None]
         if rows:
-            write_shard(pa.Table.from_pylist(rows, schema=shard_schema()), self.folder, self.scratch, self.identity)
+            write_shard(pa.Table.from_pylist(rows, schema=shard_schema()), self.folder, self.identity)
 
 
-def shard_schema() -> pa.Schema:
+def shard_schema() -> "pa.Schema":
     """The columns of a shard: the fields of an `Answer`."""
     import pyarrow as pa
 
     text, number = pa.string(), pa.int64()
     columns = {"key": text, "text": text, "finish_reason": text, "prompt_tokens": number, "completion_tokens": number}
     columns |= {"seconds": pa.float64(), "attempts": number, "first_logprobs": pa.map_(text, pa.float64()), "error": text}
-    return pa.schema(list(columns.items()))
+    return pa.schema(columns)
 
 
-def write_shard(table: pa.Table, folder: Path, scratch_parent: Path, identity: ModelIdentity | None = None) -> None:
+def write_shard(table: "pa.Table", folder: Path, identity: ModelIdentity | None = None) -> None:
     """Put a shard in place, and beside the first one a file that says whose answers these are."""
     import pyarrow.parquet as pq
 
-    with disk_errors("write to the generation cache", folder), scratch_folder(scratch_parent) as scratch:
+    with disk_errors("write to the generation cache", folder), scratch_folder(folder.parents[1] / "scratch") as scratch:
         if identity is not None and not (folder / IDENTITY).exists():
             (scratch / IDENTITY).write_text(canonical_json(asdict(identity)), encoding="utf-8")
             move_into_place(scratch / IDENTITY, folder / IDENTITY)
         shard = scratch / "shard.parquet"
         pq.write_table(table, shard, compression="zstd")
-        move_into_place(shard, folder / f"{sha256_file(shard)}{SUFFIX}")
+        move_into_place(shard, folder / f"{sha256_file(shard)}.parquet")
 
 
-def intact_shards(folder: Path, log: Callable[[str], None], *, skip: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
+def intact_shards(folder: Path, log: Callable[[str], None]) -> "Iterator[tuple[Path, pa.Table]]":
     """Every shard that matches its checksum. A damaged one is set aside, so that its answers are written again."""
     import pyarrow.parquet as pq
 
-    for shard in sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in skip):
+    for shard in sorted(folder.glob("*.parquet")):
         try:
             if sha256_file(shard) == shard.stem:
                 yield shard, pq.read_table(shard)

@@ -4,22 +4,18 @@ What belongs here: keys, order, chunks and the estimate. What doesn't: running a
 when they are looked at and again when they are sent: a plan holds their keys, never their texts, so memory stays flat.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reasoningrec_assets.generation.cache import GenerationCache, Speed
+from reasoningrec_assets.generation.cache import GenerationCache
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Request, Sampling, TextGenerator, key_of
 
-COUNTED = 256
-"""Requests whose tokens are counted; the rest is taken to be like them."""
-CHARACTERS_PER_TOKEN = 4
-"""Where no tokenizer is at hand, as behind a server's URL; English text in current vocabularies."""
+COUNTED = 256  # requests whose tokens are counted; the rest is taken to be like them
+CHARACTERS_PER_TOKEN = 4  # where no tokenizer is at hand, as behind a server's URL; English text in current vocabularies
 
 Order = Literal["length", "prefix"]
 
@@ -31,9 +27,10 @@ class Prices:
     prompt: float = 0.0
     completion: float = 0.0
 
-    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """What so many tokens cost."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+    def of(self, prompt_tokens: float, completion_tokens: float) -> dict[str, float]:
+        """The figure ``cost`` of so many tokens; none where nothing is billed."""
+        cost = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+        return {"cost": cost} if self.prompt or self.completion else {}
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Writer:
     order: Order = "length"  # what the engine is fastest with: equal lengths, or equal beginnings, after each other
     max_failed_share: float = 0.0  # the run fails when more than this share of the requests got no answer
     word_limit: int | None = None  # the share of longer texts is measured
-    prices: Prices = field(default_factory=Prices)
+    prices: Prices = Prices()
     count_tokens: Callable[[str], int] | None = None
     dry_run: bool = False  # stop after the plan
     log: Callable[[str], None] = print
@@ -76,37 +73,34 @@ def make_plan(rows: Sequence[Any], ask: Callable[[Any], Request], writer: Writer
     """
     names: list[str] = []
     keys: list[str] = []
-    places: dict[str, int] = {}
-    sorting: dict[str, tuple[Any, ...]] = {}
+    ranks: dict[str, tuple[Any, ...]] = {}
     for place, row in enumerate(rows):
         request = ask(row)
         key = key_of(request, writer.identity, writer.sampling)
         names.append(request.row)
         keys.append(key)
-        if key not in places:
-            places[key] = place
-            sorting[key] = (*_rank(request.message, writer.order), key)
-    submitted = [places[key] for key in sorted(places, key=sorting.__getitem__)]
-    hits, speed = cache.lookup(places.keys(), log=writer.log)
-    missing = [place for place in submitted if keys[place] not in hits]
-    estimate = _estimate([ask(rows[place]).message for place in _spread(missing)], len(missing), speed, writer)
-    estimate |= {"requests": float(len(rows)), "different_requests": float(len(places)), "cache_hits": float(len(hits))}
+        if key not in ranks:
+            ranks[key] = (*_rank(request.message, writer.order), key, place)
+    submitted = [place for *_, place in sorted(ranks.values())]
     chunks = [submitted[start : start + writer.chunk_size] for start in range(0, len(submitted), writer.chunk_size)]
-    return Plan(names, keys, chunks, hits, estimate)
+    hits, seconds_per_token = cache.lookup(ranks.keys(), log=writer.log)
+    missing = [place for place in submitted if keys[place] not in hits]
+    counted = min(COUNTED, len(missing))  # evenly spread over their order
+    messages = [ask(rows[missing[index * len(missing) // counted]]).message for index in range(counted)]
+    counts = {"requests": len(rows), "different_requests": len(ranks), "cache_hits": len(hits), "missing": len(missing)}
+    estimate = {name: float(count) for name, count in counts.items()}
+    return Plan(names, keys, chunks, hits, estimate | _cost(messages, len(missing), seconds_per_token, writer))
 
 
 def described(plan: Plan, model: str) -> str:
     """The plan on one line, said before anything is spent."""
     figures = plan.estimate
-    text = (
-        f"{figures['requests']:.0f} requests, {figures['different_requests']:.0f} different, {figures['cache_hits']:.0f} in the cache, "
-        f"{figures['missing']:.0f} to write with {model}"
-    )
+    text = "{requests:.0f} requests, {different_requests:.0f} different, {cache_hits:.0f} in the cache, {missing:.0f} to write with {model}"
     if figures["missing"]:
-        text += f": about {figures['prompt_tokens']:.0f} prompt tokens, at most {figures['completion_tokens']:.0f} new ones"
-        text += f", about {figures['seconds']:.0f} s for these" if "seconds" in figures else ", no time known yet of this model"
-        text += f", cost at most {figures['cost']:.2f}" if "cost" in figures else ""
-    return text
+        text += ": about {prompt_tokens:.0f} prompt tokens, at most {completion_tokens:.0f} new ones"
+        text += ", about {seconds:.0f} s for these" if "seconds" in figures else ", no time known yet of this model"
+        text += ", cost at most {cost:.2f}" if "cost" in figures else ""
+    return text.format(**figures, model=model)
 
 
 def _rank(message: str, order: Order) -> tuple[Any, ...]:
@@ -116,18 +110,13 @@ def _rank(message: str, order: Order) -> tuple[Any, ...]:
     return tuple(zlib.crc32(message[: 256 << step].encode()) for step in range(6))
 
 
-def _spread(places: Sequence[int]) -> Sequence[int]:
-    """At most `COUNTED` of the places, evenly spread over their order."""
-    return [places[index * len(places) // COUNTED] for index in range(COUNTED)] if len(places) > COUNTED else places
-
-
-def _estimate(messages: Sequence[str], missing: int, speed: Speed, writer: Writer) -> dict[str, float]:
+def _cost(messages: Sequence[str], missing: int, seconds_per_token: float | None, writer: Writer) -> dict[str, float]:
+    """What so many requests cost, of which some are given: tokens, and where it is known, time and money."""
     count = writer.count_tokens or (lambda text: len(text) // CHARACTERS_PER_TOKEN)
+    sampling = writer.sampling
     prompt = sum(map(count, messages)) * missing / len(messages) if messages else 0.0
-    completion = float(missing * (writer.sampling.max_new_tokens + writer.sampling.retry_tokens))
-    figures = {"missing": float(missing), "prompt_tokens": prompt, "completion_tokens": completion}
-    if speed.tokens:
-        figures["seconds"] = completion * speed.seconds / speed.tokens
-    if writer.prices.prompt or writer.prices.completion:
-        figures["cost"] = writer.prices.of(prompt * (2 if writer.sampling.retry_tokens else 1), completion)
-    return figures
+    completion = float(missing * (sampling.max_new_tokens + sampling.retry_tokens))
+    figures = {"prompt_tokens": prompt, "completion_tokens": completion}
+    if seconds_per_token is not None:
+        figures["seconds"] = completion * seconds_per_token
+    return figures | writer.prices.of(prompt * (2 if sampling.retry_tokens else 1), completion)

@@ -3,10 +3,8 @@
 What belongs here: the values that travel between plan, cache and engines. What doesn't: anything that runs a model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -36,8 +34,6 @@ class Request:
     draw: int = 0  # number of the sample where one question is asked several times; without effect when greedy
 
 
-_DRAWN = tuple(part.name for part in fields(Sampling) if part.name != "seed")
-
 Keyed = tuple[str, Request]
 
 
@@ -59,13 +55,6 @@ class Answer:
 def failed(key: str, error: str, *, attempts: int = 1) -> Answer:
     """The answer to a request that got none."""
     return Answer(key, "", "", 0, 0, 0.0, attempts=attempts, error=error)
-
-
-def too_long(key: str, tokens: int, new: int, limit: int) -> Answer:
-    """The answer to a request that the model's context cannot hold: flagged, never cut in silence."""
-    return failed(
-        key, f"the prompt has {tokens} tokens, and with {new} new ones exceeds the model's context of {limit}", attempts=0
-    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +85,7 @@ class TextGenerator(Protocol):
 
 def key_of(request: Request, identity: ModelIdentity, sampling: Sampling) -> str:
     """SHA-256 that names the answer to a request: equal keys mean that one answer serves both."""
-    warm = sampling.temperature > 0  # a greedy answer depends neither on the seed nor on the number of the draw
-    drawn = [getattr(sampling, name) for name in _DRAWN] + ([sampling.seed, request.draw] if warm else [None, 0])
+    drawn = [value for name, value in vars(sampling).items() if name != "seed"]
+    # a greedy answer depends neither on the seed nor on the number of the draw
+    drawn += [sampling.seed, request.draw] if sampling.temperature > 0 else [None, 0]
     return sha256_json([identity.folder, request.message, request.prefill, drawn])

@@ -4,36 +4,35 @@ What belongs here: the order of these three and what is said while they run. Wha
 them), storage of answers (`cache`) and models (`engines`).
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reasoningrec_assets.errors import DryRun, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
 from reasoningrec_assets.generation.plan import Plan, Writer, described, make_plan
-from reasoningrec_assets.generation.requests import Answer, Request, Sampling, TextGenerator
+from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, TextGenerator
 from reasoningrec_assets.lake.files import exclusive
 from reasoningrec_assets.prompts.text import one_line, trim_to_sentence
 
 Row = TypeVar("Row")
-QUIET_SECONDS = 10.0
-"""Progress is said at most this often."""
+QUIET_SECONDS = 10.0  # progress is said at most this often
+SUMMED = ("prompt_tokens", "completion_tokens", "seconds", "attempts")  # what an answer counts over all its tries
 
 
 @dataclass(frozen=True)
 class Text:
-    """A published answer: what the tables of the teacher's texts hold for one row."""
+    """A published answer: what the tables of the teacher's texts hold for one `row`."""
 
     row: str
     text: str
     status: str
     finish_reason: str
-    cache_key: str
     error: str | None
+    model: str
+    cache_key: str
 
 
 @dataclass(frozen=True)
@@ -64,28 +63,20 @@ def write_texts(rows: Sequence[Row], ask: Callable[[Row], Request], writer: Writ
         # the device comes first, then the lock: the other way round, two runs could wait for each other
         with writer.open_engine() as engine, exclusive(cache.folder / ".lock", on_wait=lambda: writer.log(wait)):
             answers |= cache.lookup(set(plan.keys) - set(answers), log=writer.log)[0]
-            written = _execute(plan, lambda place: ask(rows[place]), answers, engine, cache, writer)
+            chunks = ([(plan.keys[at], ask(rows[at])) for at in chunk if plan.keys[at] not in answers] for chunk in plan.chunks)
+            written = _execute(chunks, len(set(plan.keys)) - len(answers), len(answers), engine, cache, writer)
     answers |= {answer.key: answer for answer in written}
     return _published(plan, answers, written, writer, seconds=time.monotonic() - started)
 
 
 def _execute(
-    plan: Plan,
-    ask: Callable[[int], Request],
-    known: Mapping[str, Answer],
-    engine: TextGenerator,
-    cache: GenerationCache,
-    writer: Writer,
+    chunks: Iterable[list[Keyed]], total: int, cached: int, engine: TextGenerator, cache: GenerationCache, writer: Writer
 ) -> list[Answer]:
-    """Run the planned chunks, leaving out what is known, and commit each of them."""
-    total = len(set(plan.keys)) - len(known)
+    """Write the chunks, without those that the cache has whole, commit each of them, and say how far it is."""
     written: list[Answer] = []
     started = said = time.monotonic()
-    for chunk in plan.chunks:
-        missing = [(plan.keys[place], ask(place)) for place in chunk if plan.keys[place] not in known]
-        if not missing:
-            continue
-        answers = _tried_twice(missing, engine, writer.sampling)
+    for chunk in filter(None, chunks):
+        answers = _tried_twice(chunk, engine, writer.sampling)
         cache.commit(answers)
         written += answers
         now = time.monotonic()
@@ -93,49 +84,32 @@ def _execute(
             said = now
             speed = sum(answer.completion_tokens for answer in written) / (now - started)
             left = (now - started) / len(written) * (total - len(written))
-            progress = (
-                f"wrote {len(written)} of {total} ({len(known)} were in the cache), {speed:.0f} tokens/s, {left:.0f} s to go"
-            )
-            writer.log(progress)
-            writer.observe(
-                {"written": float(len(written)), "planned": float(total), "tokens_per_second": speed, "seconds_left": left}
-            )
+            done = f"wrote {len(written)} of {total} ({cached} were in the cache)"
+            writer.log(f"{done}, {speed:.0f} tokens/s, {left:.0f} s to go")
+            figures = {"written": len(written), "planned": total, "tokens_per_second": speed, "seconds_left": left}
+            writer.observe({name: float(figure) for name, figure in figures.items()})
     return written
 
 
-def _tried_twice(chunk: Sequence[tuple[str, Request]], engine: TextGenerator, sampling: Sampling) -> list[Answer]:
+def _tried_twice(chunk: Sequence[Keyed], engine: TextGenerator, sampling: Sampling) -> list[Answer]:
     """Answers to a chunk; those that were cut or empty are asked for once more, with room to finish."""
     answers = engine.generate(chunk, sampling)
-    again = [place for place, answer in enumerate(answers) if not answer.error and _unfinished(answer)]
+    unfinished = [at for at, answer in enumerate(answers) if answer.finish_reason == "length" or not answer.text.strip()]
+    again = [at for at in unfinished if not answers[at].error]
     if not (sampling.retry_tokens and again):
         return answers
-    longer = engine.generate([chunk[place] for place in again], replace(sampling, max_new_tokens=sampling.retry_tokens))
-    for place, answer in zip(again, longer, strict=True):
-        first = answers[place]
-        better = first if answer.error else answer
-        answers[place] = replace(
-            better,
-            prompt_tokens=first.prompt_tokens + answer.prompt_tokens,
-            completion_tokens=first.completion_tokens + answer.completion_tokens,
-            seconds=first.seconds + answer.seconds,
-            attempts=first.attempts + answer.attempts,
-        )
+    longer = engine.generate([chunk[at] for at in again], replace(sampling, max_new_tokens=sampling.retry_tokens))
+    for at, second in zip(again, longer, strict=True):
+        first = answers[at]
+        sums = {name: getattr(first, name) + getattr(second, name) for name in SUMMED}
+        answers[at] = replace(first if second.error else second, **sums)
     return answers
 
 
-def _unfinished(answer: Answer) -> bool:
-    return answer.finish_reason == "length" or not answer.text.strip()
-
-
 def _published(
-    plan: Plan,
-    answers: Mapping[str, Answer],
-    written: Sequence[Answer],
-    writer: Writer,
-    *,
-    seconds: float,
+    plan: Plan, answers: Mapping[str, Answer], written: Sequence[Answer], writer: Writer, *, seconds: float
 ) -> Written:
-    texts = [_published_text(name, answers[key]) for name, key in zip(plan.names, plan.keys, strict=True)]
+    texts = [_published_text(name, answers[key], writer.model) for name, key in zip(plan.names, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
     if statuses["failed"] > writer.max_failed_share * len(texts):
         raise TransientError(
@@ -146,31 +120,29 @@ def _published(
             remedy="Run again: what was answered is in the cache; raise max_failed_share to go on without the rest",
         )
     compute = sum(answer.seconds for answer in written)
-    completion = sum(answer.completion_tokens for answer in written)
     prompt = sum(answer.prompt_tokens for answer in written)
-    calls = sum(answer.error is None for answer in written)
+    completion = sum(answer.completion_tokens for answer in written)
     metrics = {
-        "requests": float(len(texts)),
-        "different_requests": float(len(answers)),
-        "cache_hits": float(len(answers) - len(written)),
-        "calls": float(calls),
-        "retried": float(sum(answer.attempts > 1 for answer in written)),
-        "prompt_tokens": float(prompt),
-        "completion_tokens": float(completion),
-        "tokens_per_second": completion / compute if compute else 0.0,
+        "requests": len(texts),
+        "different_requests": len(answers),
+        "cache_hits": len(answers) - len(written),
+        "calls": sum(answer.error is None for answer in written),
+        "retried": sum(answer.attempts > 1 for answer in written),
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "tokens_per_second": completion / compute if compute else 0,
         "seconds": seconds,
-        "failed_share": statuses["failed"] / len(texts) if texts else 0.0,
-        **{status: float(statuses[status]) for status in ("ok", "trimmed", "empty", "failed")},
+        "failed_share": statuses["failed"] / max(1, len(texts)),
+        **{status: statuses[status] for status in ("ok", "trimmed", "empty", "failed")},
+        **writer.prices.of(prompt, completion),
     }
-    if writer.prices.prompt or writer.prices.completion:
-        metrics["cost"] = writer.prices.of(prompt, completion)
     if writer.word_limit is not None:
         over = sum(len(text.text.split()) > writer.word_limit for text in texts)
-        metrics["over_word_limit_share"] = over / len(texts) if texts else 0.0
-    return Written(texts, {f"generation_{name}": value for name, value in metrics.items()})
+        metrics["over_word_limit_share"] = over / max(1, len(texts))
+    return Written(texts, {f"generation_{name}": float(value) for name, value in metrics.items()})
 
 
-def _published_text(row: str, answer: Answer) -> Text:
+def _published_text(row: str, answer: Answer, model: str) -> Text:
     text = one_line(answer.text)
     status = "ok" if text else "empty"
     if answer.error is not None:
@@ -178,4 +150,4 @@ def _published_text(row: str, answer: Answer) -> Text:
     elif answer.finish_reason == "length" and text:
         text = trim_to_sentence(text)
         status = "trimmed" if text else "empty"
-    return Text(row, text, status, answer.finish_reason, answer.key, answer.error)
+    return Text(row, text, status, answer.finish_reason, answer.error, model, answer.key)

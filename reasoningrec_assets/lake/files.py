@@ -49,13 +49,9 @@ def _flush(path: Path) -> None:
 def move_into_place(source: Path, target: Path) -> None:
     """Make a finished file or folder appear at its final path in one atomic, durable step; a folder that is there is kept."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        for path in source.rglob("*"):
-            _flush(path)
-        if not target.exists():  # else it holds the same, by the hash in its path: the caller has removed a damaged one
-            source.rename(target)
-    else:
-        _flush(source)
+    for path in (source, *source.rglob("*")):
+        _flush(path)
+    if not target.is_dir():  # else it holds the same, by the hash in its path: the caller has removed a damaged one
         source.replace(target)
     _flush(target.parent)
 
@@ -122,11 +118,9 @@ def scratch_folder(parent: Path) -> Generator[Path]:
                     if free:
                         _discard(left)
             held.enter_context(exclusive(lock))
+            held.callback(_discard, lock)
             folder.mkdir()
-        try:
-            yield folder
-        finally:
-            _discard(lock)
+        yield folder
 
 
 def _discard(lock: Path) -> None:

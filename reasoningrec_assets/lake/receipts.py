@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import canonical_json, create_exclusive, scratch_folder
@@ -42,7 +45,7 @@ class Receipt:
     row_count: int | None = None
     upstream: tuple[Upstream, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
-    columns: tuple[dict[str, Any], ...] = ()  # name, type, nullable and description of each column of a table
+    columns: tuple[dict[str, str | bool], ...] = ()  # name, type, nullable and description of each column of a table
     # for each column the upstream `asset` and `column` pairs that it is made of
     column_lineage: dict[str, list[dict[str, str]]] = field(default_factory=dict[str, list[dict[str, str]]])
     metrics: dict[str, float] = field(default_factory=dict[str, float])  # figures that the UI plots
@@ -51,16 +54,6 @@ class Receipt:
     prompts: dict[str, str] = field(default_factory=dict[str, str])  # SHA-256 of every prompt template used
     device: str | None = None
     error: str | None = None
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read a receipt; unknown fields, written by a newer version, are left out."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        raw = {name: value for name, value in json.loads(text).items() if name in known}
-        raw["upstream"] = tuple(Upstream(**entry) for entry in raw.get("upstream", ()))
-        for name in ("columns", "models"):
-            raw[name] = tuple(raw.get(name, ()))
-        return cls(**raw)
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,12 @@ class CheckReceipt:
 R = TypeVar("R", Receipt, CheckReceipt)
 
 
+def file_of(receipt: Receipt | CheckReceipt) -> str:
+    """Where a receipt lies, relative to the store's root."""
+    check = f"checks/{receipt.check}/" if isinstance(receipt, CheckReceipt) else ""
+    return f"{receipt.asset}/{receipt.partition}/{check}{receipt.sequence:08d}.json"
+
+
 class ReceiptStore:
     """Appends and finds receipts: ``<asset>/<partition>/<sequence>.json``, a check's in ``checks/<check>/`` beside them."""
 
@@ -91,46 +90,48 @@ class ReceiptStore:
 
     def append(self, receipt: R) -> R:
         """Commit a receipt, or a check's, under the next sequence number of its folder and return it with that number."""
-        folder: Path = self.root / receipt.asset / receipt.partition
-        if isinstance(receipt, CheckReceipt):
-            folder = folder / "checks" / receipt.check
+        folder = (self.root / file_of(receipt)).parent
         with scratch_folder(self.root.parent / "scratch") as scratch:
             while True:  # the write itself claims the number, which is the order; clocks are recorded and never compared
-                numbered = dataclasses.replace(receipt, sequence=max(self._sequences(folder), default=0) + 1)
-                content = canonical_json(dataclasses.asdict(numbered))
-                if create_exclusive(folder / f"{numbered.sequence:08d}.json", content, scratch):
+                numbered = dataclasses.replace(receipt, sequence=max(_sequences(folder), default=0) + 1)
+                if create_exclusive(self.root / file_of(numbered), canonical_json(dataclasses.asdict(numbered)), scratch):
                     return numbered
 
     def files(self) -> set[str]:
         """Paths of all receipts, relative to the root; one walk over the folders, nothing is opened."""
         start = len(str(self.root)) + 1
-        found: set[str] = set()
-        for folder, _, names in os.walk(self.root):
-            found.update(f"{folder}/{name}"[start:] for name in names if name.endswith(".json") and name[:-5].isdigit())
-        return found
+        found = ((folder, name) for folder, _, names in os.walk(self.root) for name in names)
+        return {f"{folder}/{name}"[start:] for folder, name in found if name.endswith(".json") and name[:-5].isdigit()}
 
     def newest(self, asset: str, partition: str) -> Receipt | None:
         """The newest successful receipt of a partition, or None."""
-        newest_first = sorted(self._sequences(self.root / asset / partition), reverse=True)
+        newest_first = sorted(_sequences(self.root / asset / partition), reverse=True)
         found = (self.at(asset, partition, sequence) for sequence in newest_first)
         return next((receipt for receipt in found if receipt.status == "success"), None)
 
     def at(self, asset: str, partition: str, sequence: int) -> Receipt:
         """The receipt with a given sequence number."""
-        return self.read(self.root / asset / partition / f"{sequence:08d}.json")
+        receipt = self.read(self.root / asset / partition / f"{sequence:08d}.json")
+        assert isinstance(receipt, Receipt)
+        return receipt
 
     @staticmethod
-    def read(path: Path) -> Receipt:
-        """Read one receipt file; a PermanentError where it was changed by hand, since it was written atomically."""
+    def read(path: Path) -> Receipt | CheckReceipt:
+        """Read one receipt file; unknown fields, written by a newer version, are left out.
+
+        A PermanentError where it was changed by hand, since it was written atomically.
+        """
         try:
-            return Receipt.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            problem, remedy = f"it is damaged ({error})", "Move the file away; the receipt before it then counts"
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return CheckReceipt(**values) if "check" in values else Receipt(**values)
+        except (ValueError, TypeError) as error:
+            faults = [str(error)]
+            if isinstance(error, ValidationError):
+                faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            problem, remedy = f"it is damaged ({'; '.join(faults)})", "Move the file away; the receipt before it then counts"
             raise PermanentError("read a receipt", where=str(path), problem=problem, remedy=remedy) from error
 
-    @staticmethod
-    def _sequences(folder: Path) -> list[int]:
-        try:
-            return [int(path.stem) for path in folder.iterdir() if path.suffix == ".json" and path.stem.isdigit()]
-        except FileNotFoundError:
-            return []
+
+def _sequences(folder: Path) -> list[int]:
+    """The numbers of the receipts in a folder, which need not be there."""
+    return [int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()]

@@ -90,12 +90,6 @@ class Inputs:
         return self.lake.path_of(self.receipts[asset])
 
 
-def fingerprint(step: Step, upstream: Mapping[str, Receipt]) -> str:
-    """SHA-256 of all that decides a result: code version, settings and upstream content."""
-    decides = {name: getattr(step, name) for name in ("asset", "partition", "code_version", "settings")}
-    return files.sha256_json({**decides, "upstream": {asset: receipt.data_version for asset, receipt in upstream.items()}})
-
-
 def run_step(
     lake: Lake, step: Step, build: Callable[[Inputs], Output], *, log: Callable[[str], None] = print
 ) -> tuple[Receipt, bool]:
@@ -104,22 +98,13 @@ def run_step(
     `build` is called only where the newest receipt does not match or its data does not verify. A missing input and a
     refused output are PermanentErrors; these and every other failure leave a failed receipt, a DryRun leaves none.
     """
+    decides = {name: getattr(step, name) for name in ("asset", "partition", "code_version", "settings")}
+    facts: dict[str, Any] = {**decides, "run_id": step.run_id, "fingerprint": "", "upstream": []}
     upstream: dict[str, Receipt] = {}
-    mark = ""
 
     def receipt(status: Literal["success", "failed"], **found: Any) -> Receipt:
-        read = (Upstream(asset, step.partition, made.data_version or "", made.sequence) for asset, made in upstream.items())
-        return Receipt(
-            **{name: getattr(step, name) for name in ("asset", "partition", "run_id", "code_version")},
-            status=status,
-            started_at=started.isoformat(),
-            finished_at=datetime.now(UTC).isoformat(),
-            seconds=round(time.monotonic() - clock, 3),
-            fingerprint=mark,
-            upstream=tuple(read),
-            settings=dict(step.settings),
-            **found,
-        )
+        seconds = round(time.monotonic() - clock, 3)
+        return Receipt(**facts, status=status, finished_at=datetime.now(UTC).isoformat(), seconds=seconds, **found)
 
     def reused(same: Receipt) -> tuple[Receipt, bool]:
         log(f"{step.asset}: unchanged, version {(same.data_version or '')[:12]} reused")
@@ -128,13 +113,15 @@ def run_step(
     lock = lake.root / "locks" / step.asset / f"{step.partition}.lock"
     # two identical runs at once: the second waits here, then finds the first one's receipt and reuses it
     with files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting")):
-        started, clock = datetime.now(UTC), time.monotonic()
+        facts["started_at"], clock = datetime.now(UTC).isoformat(), time.monotonic()
         try:
             for asset in step.upstream:
-                upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
-            mark = fingerprint(step, upstream)
+                read = upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
+                facts["upstream"].append(Upstream(asset, step.partition, read.data_version or "", read.sequence))
+            versions = {asset: read.data_version for asset, read in upstream.items()}
+            facts["fingerprint"] = files.sha256_json({**decides, "upstream": versions})
             newest = None if step.force else lake.receipts.newest(step.asset, step.partition)
-            same = newest if newest is not None and newest.fingerprint == mark else None
+            same = newest if newest is not None and newest.fingerprint == facts["fingerprint"] else None
             if same is not None and not step.external:
                 if verify(lake, same):
                     return reused(same)
@@ -161,13 +148,11 @@ def run_step(
 def verify(lake: Lake, receipt: Receipt) -> bool:
     """Whether the data that a receipt names is there and hashes to its data version."""
     path = lake.path_of(receipt)
-    if receipt.kind != "model":
-        return path.is_file() and files.sha256_file(path) == receipt.data_version
-    manifest = path / MANIFEST
-    if not manifest.is_file() or files.sha256_file(manifest) != receipt.data_version:
+    named = path / MANIFEST if receipt.kind == "model" else path
+    if not named.is_file() or files.sha256_file(named) != receipt.data_version:
         return False
-    declared: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    return all((path / name).is_file() and files.sha256_file(path / name) == digest for name, digest in declared.items())
+    parts: dict[str, str] = json.loads(named.read_text(encoding="utf-8"))["files"] if receipt.kind == "model" else {}
+    return all((path / name).is_file() and files.sha256_file(path / name) == digest for name, digest in parts.items())
 
 
 def seal(folder: Path, description: Mapping[str, Any]) -> None:
@@ -180,22 +165,18 @@ def seal(folder: Path, description: Mapping[str, Any]) -> None:
 
 def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[str, Any]]:
     """The file or folder to publish, a table written first, and what its receipt says of it."""
-    found = {name: getattr(output, name) for name in ("details", "models", "prompts", "device")}
-    found["metrics"] = {name: float(value) for name, value in output.metrics.items()}
+    found = {name: getattr(output, name) for name in ("metrics", "details", "models", "prompts", "device")}
+    source = output.path or scratch / "table.parquet"
     if output.table is not None:
         schema = table_of(step.asset)
         assert schema is not None, f"{step.asset} writes a table that lake/schemas.py does not declare"
-        source = scratch / "table.parquet"
         found |= {
-            "kind": "table",
             "row_count": write_table(schema, output.table, source, dataset=step.partition),
-            "columns": tuple({fact: getattr(column, fact) for fact in COLUMN_FACTS} for column in schema.columns),
+            "columns": [{fact: getattr(column, fact) for fact in COLUMN_FACTS} for column in schema.columns],
             "column_lineage": _column_lineage(schema, step.upstream),
             "details": {**output.details, "preview": preview(source)},
         }
     else:
-        assert output.path is not None, f"{step.asset} returned neither a table nor a path"
-        source = output.path
         found["kind"] = "model" if source.is_dir() else "page"
     version = files.sha256_file(source / MANIFEST if source.is_dir() else source)
     size = sum(part.stat().st_size for part in (source, *source.rglob("*")) if part.is_file())

@@ -42,7 +42,7 @@ class Window:
 
 def item_text(item: Item) -> str:
     """An item on one line: title and year, then genres, brand, price and description, each only where it exists."""
-    text = f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")
+    text = _title(item)
     text += f"; {_field(', '.join(item.genres))}" if item.genres else ""
     text += f"; by {_field(item.brand)}" if item.brand else ""
     text += f"; price {_field(item.price)}" if item.price else ""
@@ -83,17 +83,31 @@ def parse_answer(text: str) -> tuple[bool | None, str]:
     return (None, text) if match is None else (match["answer"].lower() == templates.ANSWERS[True].lower(), match["rest"].strip())
 
 
-def student_record(window: Window, *, liked: bool, reasoning: str, kind: str) -> dict[str, str]:
-    """Instruction, input and output of one student row.
+def student_record(
+    window: Window, *, liked: bool, reasoning: str, kind: str, label_only: bool = False, hints: str = ""
+) -> dict[str, str]:
+    """Instruction, input and output of one student row, in the form that its variant asks for; `hints` are whole lines.
 
     The label comes before the reasoning on purpose: with it last, teacher forcing shows the model the reasoning, which
     gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
     """
-    return {
-        "instruction": templates.STUDENT_INSTRUCTION.fill(kind=kind),
-        "input": templates.STUDENT_INPUT.fill(**_shown(window, kind)),
-        "output": student_answer(liked=liked, reasoning=reasoning),
-    }
+    instruction = templates.LABEL_INSTRUCTION if label_only else templates.STUDENT_INSTRUCTION
+    asked = templates.STUDENT_INPUT.fill(hints=hints, **_shown(window, kind))
+    answer = student_answer(liked=liked, reasoning="" if label_only else reasoning)
+    return {"instruction": instruction.fill(kind=kind), "input": asked, "output": answer}
+
+
+def grounding(figures: Mapping[str, float]) -> str:
+    """What the floors know of a row in words: ``likes`` of ``shown``, the item's ``share`` and ``events``.
+
+    Each is said where its figure is given. The share is smoothed, so an item without an event has the prior's.
+    """
+    text = ""
+    if "shown" in figures:
+        text += templates.HINT_HISTORY.fill(likes=int(figures["likes"]), shown=int(figures["shown"]))
+    if "share" in figures:
+        text += templates.HINT_ITEM.fill(events=int(figures["events"]), share=figures["share"])
+    return f"{text}\n" if text else ""
 
 
 def student_answer(*, liked: bool, reasoning: str) -> str:
@@ -121,6 +135,10 @@ def fields_cut(item: Item) -> int:
     """How many of an item's fields are too long to be shown whole."""
     fields = (item.title, ", ".join(item.genres), item.brand or "", item.price or "")
     return sum(len(plain_text(field)) > MAX_FIELD for field in fields)
+
+
+def _title(item: Item) -> str:
+    return f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")
 
 
 def _field(value: str) -> str:

@@ -60,8 +60,22 @@ STUDENT_INSTRUCTION = Template(
     'Decide from the user\'s ratings whether the user will like the target {kind}. Answer with "Prediction: Yes" or '
     '"Prediction: No" on the first line, and give the reason on the second line.',
 )
-STUDENT_INPUT = Template("student_input", "{profile}" + "Rated {kind}s, oldest first:\n{history}\n\nTarget {kind}:\n{target}")
+LABEL_INSTRUCTION = Template(
+    "label_instruction",
+    'Decide from the user\'s ratings whether the user will like the target {kind}. Answer with "Prediction: Yes" or '
+    '"Prediction: No", and nothing else.',
+)
+STUDENT_INPUT = Template("student_input", "{profile}Rated {kind}s, oldest first:\n{history}\n\n{hints}Target {kind}:\n{target}")
+# Figures of the floors in words, counted over training events alone.
+HINT_HISTORY = Template("hint_history", "The user liked {likes} of these {shown}.\n")
+HINT_ITEM = Template(
+    "hint_item", "Others rated the target {events} times before, and {share:.0%} of them are expected to like it.\n"
+)
 STUDENT_OUTPUT = Template("student_output", "Prediction: {answer}\n{reasoning}")
 
 ANSWERS = {True: "Yes", False: "No"}  # the label words of the student's answer, by label
-STUDENT = (STUDENT_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT)  # what the student's rows are made of
+# what the student's rows are made of
+STUDENT = (
+    *(STUDENT_INSTRUCTION, LABEL_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT),
+    *(HINT_HISTORY, HINT_ITEM),
+)

@@ -9,6 +9,7 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import drop_oldest, student_message
 
+
 @dataclass(frozen=True)
 class EncodedRow:
     """One student row in tokens."""

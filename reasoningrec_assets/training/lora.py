@@ -100,7 +100,9 @@ def train_adapter(
         progress.tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
         progress.step, progress.seconds = progress.step + 1, progress.seconds + time.monotonic() - clock
         speed = progress.tokens / progress.seconds
-        log(f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s")
+        log(
+            f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s"
+        )
         if place + 1 == steps:
             clock = time.monotonic()
             if _validated(run, progress, valid, steps, tokens_per_batch):
@@ -220,6 +222,7 @@ class _Run:
         if found is None:
             return Progress(), {}
         tensors, known = found
+        epochs = [Epoch(**epoch) for epoch in known.pop("epochs")]
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(tensors[f"weight/{name}"])
@@ -230,7 +233,7 @@ class _Run:
                 state[int(place)][moment] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         torch.set_rng_state(tensors["random"])
-        progress = Progress(**known | {"epochs": [Epoch(**epoch) for epoch in known["epochs"]]})
+        progress = Progress(**known, epochs=epochs)
         self.log(f"going on from the checkpoint after step {progress.step}")
         return progress, {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
 

@@ -6,7 +6,6 @@ tokens before it on its path alone, so a packed row gets the numbers that it get
 
 from __future__ import annotations
 
-import os.path
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,14 +31,14 @@ class Segment:
 class Pack:
     """Rows packed into one sequence."""
 
-    rows: Sequence[Sequence[int]]
+    rows: Sequence[list[int]]
     ids: list[int] = field(default_factory=list[int])
     positions: list[int] = field(default_factory=list[int])  # of each token within its row
     segments: list[Segment] = field(default_factory=list[Segment])
     places: list[list[int]] = field(default_factory=list[list[int]])  # of each row's tokens within `ids`
 
 
-def pack(rows: Sequence[Sequence[int]]) -> Pack:
+def pack(rows: Sequence[list[int]]) -> Pack:
     """Lay rows, none empty, into one sequence; a beginning of at least `SHORTEST` tokens that several share is laid once."""
     packed = Pack(rows, places=[[] for _ in rows])
     _lay(packed, range(len(rows)), 0, ())
@@ -52,7 +51,8 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, parents: tuple[Segmen
     for member in members:
         groups[tuple(packed.rows[member][depth : depth + SHORTEST])].append(member)
     for group in groups.values():
-        common = os.path.commonprefix([packed.rows[member] for member in group])[depth:]
+        alike = [packed.rows[member] for member in group]
+        common = alike[0][depth : _common(alike)]
         segment = Segment(len(packed.ids), len(packed.ids) + len(common), parents)
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))
@@ -63,12 +63,18 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, parents: tuple[Segmen
             _lay(packed, longer, depth + len(common), (*parents, segment))
 
 
-def packs_by_tokens(rows: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+def _common(rows: Sequence[list[int]]) -> int:
+    """How many tokens all rows begin with in common."""
+    low, high = min(rows), max(rows)  # in dictionary order, what these two share all others share
+    return next((place for place, (one, other) in enumerate(zip(low, high, strict=False)) if one != other), len(low))
+
+
+def packs_by_tokens(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
     """Indices of rows, those that begin alike together, in groups whose packs have at most about `budget` tokens each."""
     order = sorted(range(len(rows)), key=rows.__getitem__)
     groups, size = [order[:1]], len(rows[order[0]]) if order else 0
     for before, index in pairwise(order):
-        shared = len(os.path.commonprefix([rows[before], rows[index]]))
+        shared = _common([rows[before], rows[index]])
         added = len(rows[index]) - (shared if shared >= SHORTEST else 0)
         if size + added > budget:
             groups.append([])
@@ -88,7 +94,7 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
         problem = f"its attention caps logits, or looks back over {window} tokens where a row has {longest}"
         remedy = "Use a base with full attention, or set a smaller max_tokens"
         raise PermanentError("pack rows", where=type(decoder).__name__, problem=problem, remedy=remedy)
-    if decoder.config._attn_implementation != _ATTENTION:  # noqa: SLF001 - transformers has a setter and no getter
+    if decoder.config._attn_implementation != _ATTENTION:
         _register()
         decoder.set_attn_implementation(_ATTENTION)
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
@@ -118,7 +124,15 @@ def _mask(segment: Segment, device: str) -> Any:
 
 
 def _attend(
-    module: Any, query: Any, key: Any, value: Any, mask: Any, *, row_segments: Any = None, scaling: float | None = None, **more: Any
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    row_segments: Any = None,
+    scaling: float | None = None,
+    **more: Any,
 ) -> tuple[Any, None]:
     """Attention of the shape that transformers calls, segment by segment: query (1, heads, tokens, width of a head)."""
     import torch

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets import compute
+from reasoningrec_assets.baselines.features import window_features
 from reasoningrec_assets.datasets.registry import Dataset
-from reasoningrec_assets.datasets.sampling import choose_sample
+from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.generation.engines.transformers import open_engine
 from reasoningrec_assets.generation.plan import Writer
@@ -25,12 +26,13 @@ from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
-from reasoningrec_assets.prompts.render import student_answer, student_record
+from reasoningrec_assets.prompts.render import grounding, student_answer, student_record
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.lora import Epoch, train_adapter
 from reasoningrec_assets.training.scoring import label_log_odds
+from reasoningrec_assets.training.variants import Variant
 
 Log = Callable[[str], None]
 STUDENT_TEMPLATES = {template.name: template.sha256 for template in templates.STUDENT}
@@ -38,33 +40,54 @@ STUDENT_TEMPLATES = {template.name: template.sha256 for template in templates.ST
 
 def build_splits(
     dataset: Dataset,
+    variant: Variant,
     windows: Path,
     items: Path,
-    descriptions: Path,
-    profiles: Path,
-    labels: Path,
     sampling: SamplingSettings,
     *,
+    descriptions: Path | None = None,
+    profiles: Path | None = None,
+    labels: Path | None = None,
+    interactions: Path | None = None,
     log: Log = print,
 ) -> Output:
-    """Write the student's rows: the K training rows that `labels` reasons about, a validation sample, all of the test split."""
+    """Write the student's rows: K training rows, a validation sample, and all of the test split, in the variant's form.
+
+    The K rows are those that `labels` reasons about, where the variant learns reasoning; descriptions, profiles and, for
+    hints, interactions are given where it sees them.
+    """
     import pyarrow as pa
 
     context = load_context(items, descriptions=descriptions, profiles=profiles)
-    reasoning = {window_name(row): str(row["text"]) for row in read_rows(labels)}
+    reasoning = {window_name(row): str(row["text"]) for row in read_rows(labels)} if labels else {}
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
+    if labels is None:
+        chosen += choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
     chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
-    bare = sum(row["split"] == "train" and not reasoning[window_name(row)] for row in chosen)
+    bare = sum(row["split"] == "train" and not reasoning.get(window_name(row)) for row in chosen) if variant.reasoning else 0
     if bare:
         # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
         why = "the teacher's answer was empty, cut or failed"
         log(f"{bare} training rows have no reasoning ({why}): they teach their label alone")
+    # figures of training events, which hold no target of any window
+    features = window_features(windows, interactions, cut=next(iter(dataset.cuts), None)).to_pylist() if interactions else []
+    items_known = {
+        window_name(row): {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
+        for row in features
+    }
 
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
-        label, text = bool(row["label"]), reasoning.get(window_name(row), "")
-        return student_record(context.window(row), liked=label, reasoning=text, kind=dataset.item_kind)
+        figures = dict(items_known[window_name(row)]) if "item" in variant.hints else {}
+        if "history" in variant.hints:
+            figures |= {"likes": float(sum(row["history_liked"])), "shown": float(len(row["history_liked"]))}
+        told: dict[str, Any] = {
+            "liked": bool(row["label"]),
+            "reasoning": reasoning.get(window_name(row), ""),
+            "hints": grounding(figures),
+        }
+        return student_record(context.window(row), kind=dataset.item_kind, label_only=not variant.reasoning, **told)
 
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])

@@ -6,6 +6,7 @@ from reasoningrec_assets.prompts.render import (
     description_prompt,
     drop_oldest,
     fields_cut,
+    grounding,
     item_text,
     parse_answer,
     reasoning_prompt,
@@ -139,3 +140,17 @@ def test_page_text_is_shown_as_a_reader_sees_it_and_cut_fields_are_counted():
     item = Item(title="<i>Tom &amp; Jerry</i> <start_of_turn>", brand="B" * 400)
     assert item_text(item).startswith('"Tom & Jerry"; by BBB')
     assert fields_cut(item) == 1
+
+
+def test_a_label_only_record_asks_for_no_reason_and_hints_stand_before_the_target():
+    hints = grounding({"likes": 1.0, "shown": 2.0, "share": 0.634, "events": 12})
+    record = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", label_only=True, hints=hints)
+    assert record["output"] == "Prediction: Yes"
+    assert "reason" not in record["instruction"]
+    before, target = record["input"].split("Target movie:")
+    assert before.endswith(
+        "The user liked 1 of these 2.\nOthers rated the target 12 times before, and 63% of them are expected to like it.\n\n"
+    )
+    assert target.strip() == '"Alien". Tense.'
+    plain = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie")
+    assert plain["input"] == record["input"].replace(hints, "")

@@ -215,9 +215,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("killed_after", [1, 4, 5, 9, 12])
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
-    tiny_model, chat, settings, tmp_path, monkeypatch, killed_after
-):
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tiny_model, chat, settings, tmp_path, monkeypatch, killed_after):
     settings = settings.model_copy(update={"lora_dropout": 0.1, "checkpoint_steps": 2})
     whole = train(tiny_model, chat, settings, tmp_path / "whole")
     checkpoints, steps, step = Checkpoints(tmp_path / "checkpoints", {}, print), [], lora._Run.step
@@ -230,7 +228,13 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(lora._Run, "step", counted)
     with pytest.raises(Killed):
-        train(tiny_model, chat, settings.model_copy(update={"epochs": 4, "patience": 9}), tmp_path / "other", checkpoints=checkpoints)
+        train(
+            tiny_model,
+            chat,
+            settings.model_copy(update={"epochs": 4, "patience": 9}),
+            tmp_path / "other",
+            checkpoints=checkpoints,
+        )
     monkeypatch.undo()
     four = train(tiny_model, chat, settings.model_copy(update={"epochs": 4, "patience": 9}), tmp_path / "four")
     resumed = train(

@@ -1,12 +1,11 @@
 """Engines: each turns chunks of requests into answers, and knows nothing of caches or tables."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from reasoningrec_assets.generation.requests import TextGenerator
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, TextGenerator, failed
+from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
 
 
@@ -33,3 +32,20 @@ def open_engine(
     return transformers.open_engine(
         model, data_root, batch_size=batch_size, adapter=adapter, quantization=settings.quantization, log=log
     )
+
+
+def prompts_that_fit(
+    chunk: Sequence[Keyed], chat: Chat, sampling: Sampling, context: int
+) -> tuple[dict[str, list[int]], dict[str, Answer]]:
+    """By key, the prompts in tokens that a model's context can hold, and answers to the others: flagged, never cut in silence."""
+    prompts: dict[str, list[int]] = {}
+    flagged: dict[str, Answer] = {}
+    new = sampling.max_new_tokens
+    for key, request in chunk:
+        ids = chat.prompt(request.message, request.prefill)
+        if len(ids) + new <= context:
+            prompts[key] = ids
+        else:
+            problem = f"the prompt has {len(ids)} tokens, and with {new} new ones exceeds the model's context of {context}"
+            flagged[key] = failed(key, problem, attempts=0)
+    return prompts, flagged

@@ -4,8 +4,6 @@ What belongs here: bounded concurrency, and telling failures of one request from
 backoff, jitter and `Retry-After` are the client's own. The key comes from the environment and is cut out of every error.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
@@ -14,11 +12,15 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import openai  # noqa: TID253 - this module itself is imported only where its engine is the one that is used
+
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, failed
 from reasoningrec_assets.settings import EngineSettings
 
 KEY = "OPENAI_API_KEY"
+# what the server would answer to every other request, and to every later one
+LASTING = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 
 
 class OpenAIEngine:
@@ -29,7 +31,6 @@ class OpenAIEngine:
 
     def check(self) -> None:
         """Ask the server for its models: a wrong URL, key or name shows before a thousand requests are on their way."""
-        import openai
 
         async def listed() -> list[str]:
             async with self._client() as client:
@@ -54,8 +55,6 @@ class OpenAIEngine:
         return asyncio.run(self._all(chunk, sampling))
 
     async def _all(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
-        import openai
-
         places = asyncio.Semaphore(self.settings.concurrency)
         unreachable: list[Exception] = []
         started = time.monotonic()
@@ -65,7 +64,7 @@ class OpenAIEngine:
                 try:
                     raw = await client.chat.completions.with_raw_response.create(**arguments)
                     return _answer(key, raw.parse(), raw.retries_taken + 1)
-                except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+                except LASTING as error:
                     raise self._unusable(error) from None
                 except openai.BadRequestError as error:  # this request alone, such as one that is longer than the context
                     return failed(key, self._redacted(error))
@@ -89,23 +88,15 @@ class OpenAIEngine:
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         if sampling.choices:
             extra["structured_outputs"] = {"choice": list(sampling.choices)}
-        arguments: dict[str, Any] = {
-            "model": self.model,
-            "messages": messages,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "extra_body": extra,
-        }
+        arguments: dict[str, Any] = {"model": self.model, "messages": messages, "extra_body": extra}
+        arguments |= {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.temperature > 0:
             arguments["seed"] = int(key[:8], 16)
         if sampling.logprobs:
             arguments |= {"logprobs": True, "top_logprobs": sampling.logprobs}
         return arguments
 
-    def _client(self) -> Any:
-        import openai
-
+    def _client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
             base_url=self.settings.base_url,
             api_key=os.environ.get(KEY) or "none",  # servers of one's own ask for no key, the client for any
@@ -120,31 +111,18 @@ class OpenAIEngine:
         return (text.replace(key, "***") if key else text)[:500]
 
     def _unusable(self, error: Exception) -> PermanentError | TransientError:
-        import openai
-
-        lasting = isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError))
-        remedy = (
-            f"Check the key in {KEY}, base_url and the model's name"
-            if lasting
-            else "Check that the server runs at base_url, then run again"
-        )
-        kind = PermanentError if lasting else TransientError
+        kind, remedy = TransientError, "Check that the server runs at base_url, then run again"
+        if isinstance(error, LASTING):
+            kind, remedy = PermanentError, f"Check the key in {KEY}, base_url and the model's name"
         return kind("write texts", where=str(self.settings.base_url), problem=self._redacted(error), remedy=remedy)
 
 
 def _answer(key: str, completion: Any, attempts: int) -> Answer:
     choice, usage = completion.choices[0], completion.usage
     first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
-    return Answer(
-        key,
-        choice.message.content or "",
-        choice.finish_reason,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        0.0,
-        attempts=attempts,
-        first_logprobs={entry.token: entry.logprob for entry in first},
-    )
+    logprobs = {entry.token: entry.logprob for entry in first}
+    counts = (usage.prompt_tokens, usage.completion_tokens, 0.0, attempts)
+    return Answer(key, choice.message.content or "", choice.finish_reason, *counts, first_logprobs=logprobs)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ What belongs here: batching on one device and cutting answers out by token count
 which is why it is the default; it is not the fastest.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, too_long
+from reasoningrec_assets.generation.engines import prompts_that_fit
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
@@ -23,8 +22,7 @@ from reasoningrec_assets.prompts.chat import Chat
 if TYPE_CHECKING:
     import torch
 
-MOST_HALVINGS = 4
-"""A batch that still does not fit after these is not a matter of its size."""
+MOST_HALVINGS = 4  # a batch that still does not fit after these is not a matter of its size
 
 
 class TransformersEngine:
@@ -44,27 +42,21 @@ class TransformersEngine:
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
         """Answer a chunk batch by batch; a prompt that the model's context cannot hold is flagged."""
-        prompts = {key: self.chat.prompt(request.message, request.prefill) for key, request in chunk}
-        answers = {
-            key: too_long(key, len(prompt), sampling.max_new_tokens, self.context)
-            for key, prompt in prompts.items()
-            if len(prompt) + sampling.max_new_tokens > self.context
-        }
-        fitting = [entry for entry in chunk if entry[0] not in answers]
-        done = 0
-        while done < len(fitting):
-            batch = fitting[done : done + self.batch_size]
+        prompts, answers = prompts_that_fit(chunk, self.chat, sampling, self.context)
+        left = list(prompts)
+        while left:
+            batch = left[: self.batch_size]
             try:
                 answers.update((answer.key, answer) for answer in self._batch(batch, prompts, sampling))
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, len(batch))
-                continue
-            done += len(batch)
+            else:
+                left = left[len(batch) :]
         return [answers[key] for key, _ in chunk]
 
     def _halve(self, error: Exception, size: int) -> None:
         """Go on with half the batch, where it was memory that ran out and halving can still help."""
-        if not out_of_memory(error):
+        if not store.out_of_memory(error):
             raise error
         if size == 1 or self._halvings == MOST_HALVINGS:
             raise PermanentError(
@@ -78,12 +70,12 @@ class TransformersEngine:
         store.free_memory()
         self.log(f"memory ran out on {self.device} with {size} requests at once: going on with {self.batch_size}")
 
-    def _batch(self, batch: Sequence[Keyed], prompts: dict[str, list[int]], sampling: Sampling) -> list[Answer]:
+    def _batch(self, keys: Sequence[str], prompts: dict[str, list[int]], sampling: Sampling) -> list[Answer]:
         """Answer one batch: what all its prompts begin with is computed once, the rest is padded on the left to the longest."""
         import torch
 
         started = time.monotonic()
-        rows = [prompts[key] for key, _ in batch]
+        rows = [prompts[key] for key in keys]
         prefix = common_prefix(rows)
         shared = PrefixCache(self.model, prefix, self.device)
         rests = [prompt[len(prefix) :] for prompt in rows]
@@ -96,14 +88,13 @@ class TransformersEngine:
         )
         warm = sampling.temperature > 0
         if warm:  # one seed per batch, drawn from what is in it: the same batch draws the same answers
-            torch.manual_seed(int(sha256_json([sampling.seed, [key for key, _ in batch]])[:15], 16))
+            torch.manual_seed(int(sha256_json([sampling.seed, list(keys)])[:15], 16))
         start = len(prefix) + width
-        first = _FirstLogits()
-        with torch.inference_mode(), first.kept(self.model if sampling.logprobs else None):
+        with torch.inference_mode(), self._first_logprobs(sampling.logprobs) as likeliest:
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                past_key_values=shared.for_batch(len(batch)),
+                past_key_values=shared.for_batch(len(keys)),
                 max_new_tokens=sampling.max_new_tokens,
                 do_sample=warm,
                 temperature=sampling.temperature if warm else None,
@@ -113,10 +104,9 @@ class TransformersEngine:
                 eos_token_id=end,
                 prefix_allowed_tokens_fn=self._allowed(sampling.choices, start) if sampling.choices else None,
             )
-        seconds = (time.monotonic() - started) / len(batch)
-        likeliest = first.likeliest(sampling.logprobs, self.chat) if sampling.logprobs else [{}] * len(batch)
+        seconds = (time.monotonic() - started) / len(keys)
         answers: list[Answer] = []
-        for (key, _), row, logprobs in zip(batch, output[:, start:].tolist(), likeliest, strict=True):
+        for key, row, logprobs in zip(keys, output[:, start:].tolist(), likeliest or [{}] * len(keys), strict=True):
             stopped = end in row
             new = row[: row.index(end)] if stopped else row
             text, reason = self.chat.decode(new), "stop" if stopped else "length"
@@ -124,56 +114,35 @@ class TransformersEngine:
             answers.append(Answer(key, text, reason, len(prompts[key]), tokens, seconds, first_logprobs=logprobs))
         return answers
 
-    def _allowed(self, choices: Sequence[str], start: int) -> Callable[[int, torch.Tensor], list[int]]:
+    def _allowed(self, choices: Sequence[str], start: int) -> "Callable[[int, torch.Tensor], list[int]]":
         """The tokens that may come next, such that each answer becomes one of the choices and then ends."""
         end = self.chat.tokenizer.eos_token_id
         whole = [[*self.chat.ids(choice), end] for choice in choices]
 
-        def allowed(_row: int, ids: torch.Tensor) -> list[int]:
+        def allowed(_row: int, ids: "torch.Tensor") -> list[int]:
             written = ids[start:].tolist()
-            fitting = {
-                choice[len(written)] for choice in whole if len(choice) > len(written) and choice[: len(written)] == written
-            }
-            return sorted(fitting) or [end]
+            done = len(written)
+            return sorted({choice[done] for choice in whole if choice[:done] == written and len(choice) > done}) or [end]
 
         return allowed
 
-
-class _FirstLogits:
-    """Keeps what the model made of the first new token, before any sampling rule; all steps' logits would fill the memory."""
-
-    def __init__(self) -> None:
-        self.logits: torch.Tensor | None = None
-
     @contextlib.contextmanager
-    def kept(self, model: Any) -> Generator[None]:
+    def _first_logprobs(self, count: int) -> Generator[list[dict[str, float]]]:
+        """Inside the block, gathers each row's likeliest first tokens as the model has them, before any sampling rule."""
+        likeliest: list[dict[str, float]] = []
+
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
-            if self.logits is None:
-                self.logits = output.logits[:, -1].float()
+            if count and not likeliest:  # the first step's alone: all steps' logits would fill the memory
+                values, ids = output.logits[:, -1].float().log_softmax(-1).topk(count)
+                tokens = [[self.chat.tokenizer.decode([token]) for token in row] for row in ids.tolist()]
+                likeliest.extend(dict(zip(*row, strict=True)) for row in zip(tokens, values.tolist(), strict=True))
 
         # with an adapter, it is the model below that generates
-        below = getattr(model, "get_base_model", lambda: model)()
-        hook = below.register_forward_hook(keep) if below is not None else None
+        hook = getattr(self.model, "get_base_model", lambda: self.model)().register_forward_hook(keep)
         try:
-            yield
+            yield likeliest
         finally:
-            if hook is not None:
-                hook.remove()
-
-    def likeliest(self, count: int, chat: Chat) -> list[dict[str, float]]:
-        assert self.logits is not None
-        values, ids = self.logits.log_softmax(-1).topk(count)
-        return [
-            {chat.tokenizer.decode([token]): value for token, value in zip(*pair, strict=True)}
-            for pair in zip(ids.tolist(), values.tolist(), strict=True)
-        ]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on a card or on the processor, where torch has no class for it."""
-    import torch
-
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+            hook.remove()
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ What belongs here: starting, feeding and ending the child. What doesn't: anythin
 child has a process group of its own and ends with the pipe to this process, however this process ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -21,7 +19,8 @@ from typing import IO, Any
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError, TransientError
-from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, too_long
+from reasoningrec_assets.generation.engines import prompts_that_fit
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
@@ -35,37 +34,27 @@ class VllmEngine:
 
     def __init__(self, child: subprocess.Popen[str], chat: Chat, last_lines: deque[str]) -> None:
         self.child, self.chat, self.last_lines = child, chat, last_lines
-        self.context = 0
-
-    def start(self, settings: dict[str, Any]) -> None:
-        """Load the model and learn how long its context is."""
-        self.context = int(self.exchange(settings)["context"])
+        self.context = 0  # in tokens; known once the child has loaded the model
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
         """Answer one chunk; a prompt that the model's context cannot hold is flagged."""
         started = time.monotonic()
-        prompts = {key: self.chat.prompt(request.message, request.prefill) for key, request in chunk}
-        fits = [key for key, prompt in prompts.items() if len(prompt) + sampling.max_new_tokens <= self.context]
+        prompts, answers = prompts_that_fit(chunk, self.chat, sampling, self.context)
         warm = sampling.temperature > 0
         shared = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
         told = {
-            "sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs},
+            "sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs or None},
             # a key holds seed and draw already, so its first digits seed the request, whatever else is in the chunk
-            "seeds": [int(key[:8], 16) if warm else None for key in fits],
-            "prompts": [prompts[key] for key in fits],
+            "seeds": [int(key[:8], 16) if warm else None for key in prompts],
+            "prompts": list(prompts.values()),
         }
-        replies = dict(zip(fits, self.exchange(told) if fits else [], strict=True))
-        seconds = (time.monotonic() - started) / max(1, len(fits))
+        replies = self.exchange(told) if prompts else []
+        seconds = (time.monotonic() - started) / max(1, len(prompts))
         end = self.chat.tokenizer.eos_token_id
-        answers: list[Answer] = []
-        for key, prompt in prompts.items():
-            if key not in replies:
-                answers.append(too_long(key, len(prompt), sampling.max_new_tokens, self.context))
-                continue
-            ids, reason, logprobs = replies[key]
+        for (key, prompt), (ids, reason, logprobs) in zip(prompts.items(), replies, strict=True):
             text = self.chat.decode([token for token in ids if token != end])
-            answers.append(Answer(key, text, reason, len(prompt), len(ids), seconds, first_logprobs=logprobs))
-        return answers
+            answers[key] = Answer(key, text, reason, len(prompt), len(ids), seconds, first_logprobs=logprobs)
+        return [answers[key] for key, _ in chunk]
 
     def exchange(self, value: Any) -> Any:
         """Send one line and wait for the one that answers it; TransientError where the child failed or died."""
@@ -105,7 +94,6 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
                 encoding="utf-8",
                 start_new_session=True,
                 env=child_environment(device),
@@ -117,7 +105,7 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
         assert child.stderr is not None
         threading.Thread(target=_forward, args=(child.stderr, lines, log), daemon=True).start()
         engine = VllmEngine(child, Chat(store.load_tokenizer(folder)), lines)
-        engine.start(_model_settings(folder, settings, device))
+        engine.context = int(engine.exchange(_model_settings(folder, settings, device))["context"])
         yield engine
 
 
@@ -125,11 +113,10 @@ def _model_settings(folder: Path, settings: EngineSettings, device: compute.Devi
     dtype = settings.dtype
     if dtype == "auto" and device.torch_name == "cpu":  # bf16 without instructions for it is several times slower than fp32
         dtype = str(compute.precision(device)).removeprefix("torch.")
-    quantization = {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization]
     return {
         "model": str(folder),
         "dtype": dtype,
-        "quantization": quantization,
+        "quantization": {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization],
         "tensor_parallel_size": settings.tensor_parallel_size,
         "gpu_memory_utilization": settings.gpu_memory_share,
         "max_model_len": settings.max_model_tokens,

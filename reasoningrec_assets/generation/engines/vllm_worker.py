@@ -33,11 +33,8 @@ def _answer(llm: Any, chunk: dict[str, Any], lora: Any) -> list[Any]:
     from vllm.sampling_params import StructuredOutputsParams
 
     shared = dict(chunk["sampling"])
-    choices, logprobs = shared.pop("choices"), shared.pop("logprobs")
-    if choices:
-        shared["structured_outputs"] = StructuredOutputsParams(choice=choices)
-    if logprobs:
-        shared["logprobs"] = logprobs
+    choices, logprobs = shared.pop("choices"), shared["logprobs"]
+    shared["structured_outputs"] = StructuredOutputsParams(choice=choices) if choices else None
     drawn = [SamplingParams(**shared, seed=seed, detokenize=bool(logprobs)) for seed in chunk["seeds"]]
     prompts = [{"prompt_token_ids": ids} for ids in chunk["prompts"]]
     outputs = llm.generate(prompts, drawn, use_tqdm=False, lora_request=lora)

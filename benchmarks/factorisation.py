@@ -1,0 +1,80 @@
+"""Matrix factorisation with biases: who likes what, from the training events alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from reasoningrec_assets.baselines.features import TRAINING_EVENTS, predictions_table
+from reasoningrec_assets.sql import connect, query
+
+FACTORS, EPOCHS, BATCH, RATE, DECAY = 8, 40, 8192, 0.02, 0.02
+
+_EVENTS_SQL = f"""
+WITH {TRAINING_EVENTS},
+users AS (SELECT user_id, row_number() OVER (ORDER BY user_id) AS number FROM (SELECT DISTINCT user_id FROM training_events)),
+things AS (SELECT item_id, row_number() OVER (ORDER BY item_id) AS number FROM (SELECT DISTINCT item_id FROM training_events))
+"""
+_FIT_SQL = f"""{_EVENTS_SQL}
+SELECT users.number AS user_number, things.number AS item_number, liked
+FROM training_events JOIN users USING (user_id) JOIN things USING (item_id) ORDER BY user_number, item_number
+"""
+# an unseen user or item has number 0, whose bias and factors are nothing
+_ASK_SQL = f"""{_EVENTS_SQL}
+SELECT split, windows.user_id, target_item_id, label,
+    coalesce(users.number, 0) AS user_number, coalesce(things.number, 0) AS item_number
+FROM read_parquet($windows) AS windows
+LEFT JOIN users ON users.user_id = windows.user_id LEFT JOIN things ON things.item_id = target_item_id
+ORDER BY split, windows.user_id, target_item_id
+"""
+
+
+def factorise(windows: Path, interactions: Path, *, cut: int | None = None, seed: int = 0) -> pa.Table:
+    """``score``, the log-odds of liking, of every window of any split, after its split, user_id, target_item_id and label.
+
+    Logistic factorisation: a mean, a bias per user and item, and the product of `FACTORS` factors of each, by Adam with
+    weight decay on all training events (see `features.window_features`), which hold no target. ``cut`` as there.
+    """
+    import torch
+
+    values: dict[str, Any] = {"windows": windows, "interactions": interactions, "cut": cut}
+    events, asked = query(_FIT_SQL, on=connect(threads=1), **values), query(_ASK_SQL, **values)
+    user, item = (torch.from_numpy(events[name].to_numpy().copy()) for name in ("user_number", "item_number"))
+    liked = torch.from_numpy(events["liked"].to_numpy().astype(np.float32))
+    draw = torch.Generator().manual_seed(seed)
+    rate = float((liked.sum() + 0.5) / (len(liked) + 1))
+    mean = float(np.log(rate / (1 - rate)))
+    # of users and items: factors, and the bias in the last column
+    tables = []
+    for numbers in (user, item):
+        table = 0.1 * torch.randn(int(numbers.max()) + 1 if len(numbers) else 1, FACTORS + 1, generator=draw)
+        table[0], table[:, -1] = 0, 0
+        tables.append(table.requires_grad_())
+
+    def odds(users: Any, items: Any) -> Any:
+        one, other = tables[0][users], tables[1][items]
+        return mean + one[:, -1] + other[:, -1] + (one[:, :-1] * other[:, :-1]).sum(1)
+
+    optimizer = torch.optim.Adam(tables, lr=RATE)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(liked), generator=draw).split(BATCH):
+            held = sum((table[numbers[batch]] ** 2).sum() for table, numbers in zip(tables, (user, item), strict=True))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                odds(user[batch], item[batch]), liked[batch], reduction="sum"
+            )
+            optimizer.zero_grad()
+            ((loss + DECAY * held) / len(batch)).backward()
+            optimizer.step()
+    with torch.no_grad():
+        found = odds(*(torch.from_numpy(asked[name].to_numpy().copy()) for name in ("user_number", "item_number")))
+    return asked.select(["split", "user_id", "target_item_id", "label"]).append_column("score", pa.array(found.double().numpy()))
+
+
+def matrix_factorisation(
+    dataset_name: str, windows: Path, interactions: Path, *, cut: int | None = None, seed: int = 0
+) -> pa.Table:
+    """Rows of `predictions`, without explanations, for every valid and test row."""
+    scored = factorise(windows, interactions, cut=cut, seed=seed)
+    rows = scored.filter(pa.array(scored["split"].to_numpy() != "train"))
+    return predictions_table(dataset_name, "matrix_factorisation", rows, rows["score"].to_numpy())

@@ -1,0 +1,211 @@
+"""The student's AUC on ml100k beside the floors, on all 943 users, K=256: one seed here, every variant and seed in the grid.
+
+`python -m benchmarks.quality VARIANT:SEED ...` trains what is named and is not there yet, and writes `results/quality-grid.json`
+of all that is; a killed training goes on at its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.comparison import delong
+from benchmarks.factorisation import matrix_factorisation
+from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
+from benchmarks.inputs import MODEL, tables
+from benchmarks.stacking import stack
+from reasoningrec_assets import compute
+from reasoningrec_assets.baselines.like_rate import like_rate
+from reasoningrec_assets.baselines.logistic_regression import logistic_regression
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.metrics.ranking import auc_interval
+from reasoningrec_assets.models import store
+from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.settings import SamplingSettings, TrainingSettings
+from reasoningrec_assets.training.checkpoints import Checkpoints
+from reasoningrec_assets.training.encode import encode_rows
+from reasoningrec_assets.training.lora import train_adapter
+from reasoningrec_assets.training.scoring import label_log_odds
+from reasoningrec_assets.training.student import build_splits
+from reasoningrec_assets.training.variants import VARIANTS
+
+FOLDER = CACHE / "quality"
+K, STOPPING_ROWS, TOKENS = 256, 256, 4096
+SETTINGS = TrainingSettings(
+    base_model=MODEL,
+    lora_rank=8,
+    lora_alpha=16,
+    lora_dropout=0.05,
+    target_modules=["q_proj", "v_proj"],
+    learning_rate=1e-3,
+    batch_size=8,
+    tokens_per_micro_batch=2048,
+    epochs=5,
+    patience=2,
+    max_tokens=2048,
+    seed=0,
+)
+
+
+def run(quick: bool) -> list[Figure]:
+    if quick:
+        raise SystemExit("quality trains for tens of minutes and has no quick form")
+    floors = floor_methods()
+    seconds, aucs = {}, {}
+    for variant in ("titles", "grounded"):
+        began = time.monotonic()
+        floors[variant] = predictions(variant, seed=1)
+        seconds[variant] = time.monotonic() - began
+    floors["stack of grounded"] = stacked({"grounded": floors["grounded"]})
+    for name, path in floors.items():
+        aucs[name] = test_auc(path)["auc"]
+    plain, grounded = (against(floors[name], floors["like_rate"]) for name in ("titles", "grounded"))
+    best = max(("titles", "grounded", "stack of grounded"), key=aucs.__getitem__)
+    beyond = against(floors[best], floors["logistic_regression"])
+    print(f"(c) {best} against the logistic regression: {beyond}; AUCs: {aucs}")
+    return [
+        Figure("plain student's AUC above the like-rate's", plain["difference"], 0.0, details=aucs | {"p": plain["p"]}),
+        Figure("grounded student above the like-rate: DeLong's p", grounded["p"], 0.01, at_most=True, details=grounded),
+        Figure("minutes of training and scoring", sum(seconds.values()) / 60, 50, at_most=True, details=seconds),
+    ]
+
+
+def predictions(variant: str, seed: int) -> Path:
+    """A trained variant's predictions for all valid and test rows; made once for a seed, which draws the K rows too."""
+    folder = FOLDER / f"{variant}-{seed}-{hashlib.sha256(SETTINGS.model_dump_json().encode()).hexdigest()[:8]}"
+    path = folder / "predictions.parquet"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    windows, items = tables()
+    known, everyone = VARIANTS[variant], len(pq.read_table(windows, columns=["split"]))
+    sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
+    interactions = CACHE / "ml100k" / "interactions.parquet" if known.hints else None
+    splits = build_splits(registry.get("ml100k"), known, windows, items, sampling, interactions=interactions).table
+    base = store.resolve(MODEL, CACHE)
+    chat = Chat(store.load_tokenizer(base))
+    rows = {split: [row for row in splits.to_pylist() if row["split"] == split] for split in ("train", "valid", "test")}
+    encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in rows.items()}
+    settings = SETTINGS.model_copy(update={"seed": seed})
+    began = time.monotonic()
+    with compute.lease() as device:
+        about = {"variant": variant, "settings": settings.model_dump(), "rows": hashlib.sha256(repr(splits).encode()).hexdigest()}
+        adapter = folder / "adapter"
+        if not adapter.exists():
+            train_adapter(
+                encoded["train"],
+                encoded["valid"][:: len(encoded["valid"]) // STOPPING_ROWS],
+                base=base,
+                chat=chat,
+                settings=settings,
+                tokens_per_batch=TOKENS,
+                device=device,
+                folder=adapter,
+                checkpoints=Checkpoints(folder / "checkpoints", about, print),
+            )
+        model = store.with_adapter(store.load_causal_model(base, compute.precision(device), device.torch_name), adapter)
+        asked = rows["valid"] + rows["test"]
+        scores = label_log_odds(
+            model, encoded["valid"] + encoded["test"], chat, tokens_per_batch=TOKENS, device=device.torch_name
+        )
+    import pyarrow as pa
+
+    keys = ("split", "user_id", "target_item_id", "label")
+    found = [
+        {name: row[name] for name in keys} | {"method": variant, "score": score} for row, score in zip(asked, scores, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(found), path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+    (folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
+    return path
+
+
+def floor_methods() -> dict[str, Path]:
+    windows, _ = tables()
+    interactions, found = CACHE / "ml100k" / "interactions.parquet", {}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, table in (
+        ("like_rate", like_rate("ml100k", windows)),
+        ("logistic_regression", logistic_regression("ml100k", windows, interactions)[0]),
+        ("matrix_factorisation", matrix_factorisation("ml100k", windows, interactions)),
+    ):
+        found[name] = FOLDER / f"{name}.parquet"
+        pq.write_table(table, found[name])
+    found["stack of matrix_factorisation"] = stacked({"matrix_factorisation": found["matrix_factorisation"]})
+    return found
+
+
+def stacked(methods: dict[str, Path]) -> Path:
+    windows, _ = tables()
+    path = FOLDER / f"stack-{hashlib.sha256(repr(sorted(methods.items())).encode()).hexdigest()[:8]}.parquet"
+    pq.write_table(stack(windows, CACHE / "ml100k" / "interactions.parquet", methods), path)
+    return path
+
+
+def _test_rows(path: Path) -> dict[str, list]:
+    table = pq.read_table(path)
+    rows = sorted(
+        (row for row in table.to_pylist() if row["split"] == "test"), key=lambda row: (row["user_id"], row["target_item_id"])
+    )
+    return {name: [row[name] for row in rows] for name in ("user_id", "label", "score")}
+
+
+def test_auc(path: Path) -> dict[str, float]:
+    rows = _test_rows(path)
+    found = auc_interval(rows["label"], rows["score"], groups=rows["user_id"])
+    return {"auc": found.value, "low": found.low, "high": found.high, "rows": len(rows["label"])}
+
+
+def against(one: Path, other: Path) -> dict[str, float]:
+    """DeLong's paired test on the test rows."""
+    mine, floor = _test_rows(one), _test_rows(other)
+    assert mine["user_id"] == floor["user_id"]
+    return delong(mine["label"], mine["score"], floor["score"])._asdict()
+
+
+def grid(wanted: list[str]) -> None:
+    for name in wanted:
+        variant, seed = name.split(":")
+        predictions(variant, int(seed))
+    floors = floor_methods()
+    figures = {name: test_auc(path) | {"against_like_rate": against(path, floors["like_rate"])} for name, path in floors.items()}
+    for path in sorted(FOLDER.glob("*/predictions.parquet")):
+        variant, seed, _ = path.parent.name.rsplit("-", 2)
+        stacks = {
+            "five features": stacked({variant: path}),
+            "five features and matrix factorisation": stacked(
+                {variant: path, "matrix_factorisation": floors["matrix_factorisation"]}
+            ),
+        }
+        figures[f"{variant}, seed {seed}"] = test_auc(path) | {
+            "seconds": json.loads((path.parent / "seconds.json").read_text()),
+            **{f"against_{floor}": against(path, floors[floor]) for floor in ("like_rate", "logistic_regression")},
+            **{
+                f"stack with {name}": test_auc(found) | against(found, floors["logistic_regression"])
+                for name, found in stacks.items()
+            },
+        }
+    means = {
+        variant: statistics.mean(found["auc"] for name, found in figures.items() if name.startswith(f"{variant}, seed"))
+        for variant in VARIANTS
+        if any(name.startswith(f"{variant}, seed") for name in figures)
+    }
+    result = {
+        "name": "quality-grid",
+        **describe_machine(),
+        "settings": SETTINGS.model_dump(),
+        "mean_auc": means,
+        "figures": figures,
+    }
+    (ROOT / "benchmarks" / "results" / "quality-grid.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({"mean_auc": means, "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    grid(sys.argv[1:])

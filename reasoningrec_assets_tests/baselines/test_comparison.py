@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.comparison import delong
+from reasoningrec_assets.errors import PermanentError
+
+DRAW = np.random.default_rng(5)
+
+
+def methods(rows, *, lead):
+    """Labels, and the scores of two methods that share most of what they know; the first knows more."""
+    labels = DRAW.random(rows) < 0.4
+    shared = DRAW.normal(size=rows) + labels
+    return labels, shared + lead * labels + 0.5 * DRAW.normal(size=rows), shared + 0.5 * DRAW.normal(size=rows)
+
+
+def test_the_difference_is_that_of_the_aucs_with_ties_counted_one_half():
+    labels, one, other = methods(300, lead=0.3)
+    one = one.round()
+    found = delong(labels, one, other)
+    assert found.difference == pytest.approx(roc_auc_score(labels, one) - roc_auc_score(labels, other), abs=1e-12)
+
+
+def test_p_is_that_of_a_permutation_test():
+    for lead in (0.0, 0.2, 0.4):
+        labels, one, other = methods(250, lead=lead)
+        found = delong(labels, one, other)
+        # ranks put both methods on one scale, so that a row's two scores can change places
+        ranks = np.array([np.argsort(np.argsort(scores)) for scores in (one, other)])
+        drawn = []
+        for _ in range(600):
+            swap = DRAW.random(len(labels)) < 0.5
+            drawn.append(abs(np.subtract(*(roc_auc_score(labels, np.where(swap, a, b)) for a, b in (ranks, ranks[::-1])))))
+        assert found.p == pytest.approx(np.mean(np.array(drawn) >= abs(found.difference)), abs=0.05)
+
+
+def test_the_standard_error_is_the_spread_of_repeated_samples():
+    found = [delong(*methods(200, lead=0.2)) for _ in range(400)]
+    spread = np.std([one.difference for one in found])
+    assert np.mean([one.standard_error for one in found]) == pytest.approx(spread, rel=0.12)
+
+
+def test_equal_methods_do_not_differ_and_one_class_is_not_compared():
+    labels, one, _ = methods(50, lead=0)
+    assert delong(labels, one, one)[2:] == (0.0, 1.0)
+    assert delong([True] * 5, range(5), range(5)) is None
+    with pytest.raises(PermanentError, match="no numbers"):
+        delong([True, False], [0.1, float("nan")], [0.1, 0.2])

@@ -1,0 +1,64 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS, ITEMS
+from reasoningrec_assets.settings import SamplingSettings
+from reasoningrec_assets.training.student import build_splits
+from reasoningrec_assets.training.variants import VARIANTS
+
+SAMPLING = SamplingSettings(k=4, valid_rows=3, explained_rows=0, seed=1)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Six users with a history of three items, whose last three events are the targets."""
+    interactions, windows = [], []
+    for user in range(6):
+        for position in range(6):
+            row = {"user_id": f"u{user}", "item_id": f"i{position}", "rating": 4.0, "liked": (user + position) % 2 == 0}
+            interactions.append({"dataset": "d", **row, "timestamp": position, "position": position})
+        for split, at in (("train", 3), ("valid", 4), ("test", 5)):
+            row = {"dataset": "d", "split": split, "user_id": f"u{user}", "target_item_id": f"i{at}", "target_rating": 4.0}
+            row |= {"label": (user + at) % 2 == 0, "target_time": at, "profile_item_ids": [], "profile_liked": []}
+            shown = {
+                "history_item_ids": [f"i{n}" for n in range(at - 3, at)],
+                "history_liked": [(user + n) % 2 == 0 for n in range(at - 3, at)],
+            }
+            windows.append(row | shown)
+    items = [
+        {"dataset": "d", "item_id": f"i{n}", "title": f"Movie {n}", "genres": [], "brand": None, "price": None, "year": None}
+        for n in range(6)
+    ]
+    made = {}
+    for name, rows, schema in (
+        ("windows", windows, INTERACTION_WINDOWS),
+        ("items", items, ITEMS),
+        ("interactions", interactions, CLEANED_INTERACTIONS),
+    ):
+        made[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema.arrow()), made[name])
+    return made
+
+
+def rows_of(tables, variant):
+    interactions = tables["interactions"] if VARIANTS[variant].hints else None
+    arguments = (registry.get("ml100k"), VARIANTS[variant], tables["windows"], tables["items"], SAMPLING)
+    return build_splits(*arguments, interactions=interactions).table.to_pylist()
+
+
+def test_a_variant_without_reasoning_draws_its_own_balanced_rows(tables):
+    rows = rows_of(tables, "titles")
+    train = [row for row in rows if row["split"] == "train"]
+    assert sorted(row["label"] for row in train) == [False, False, True, True]
+    assert {split: sum(row["split"] == split for row in rows) for split in ("valid", "test")} == {"valid": 3, "test": 6}
+    assert all(row["output"] in {"Prediction: Yes", "Prediction: No"} and "liked 1 of" not in row["input"] for row in rows)
+
+
+def test_a_grounded_row_says_what_training_events_say_and_no_target(tables):
+    for row in rows_of(tables, "grounded"):
+        history = row["input"].split("\n\n")[0]
+        assert f"The user liked {history.count('- liked')} of these 3." in row["input"]
+        # items 3 to 5 are targets of everybody: no event of theirs is a training event
+        assert "rated the target 0 times" in row["input"]
