@@ -1,6 +1,6 @@
 """Asset checks: what must hold of a published partition and the tables it was made from, with its figures as metadata."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,32 +19,57 @@ from reasoningrec_assets.resources.lake import LakeResource
 
 _EVALUATED = (*evaluation.STAGES, *evaluation.METHODS.values(), evaluation.evaluation_metrics)
 MOST_OVER_LIMIT = 0.1
+_WARN = dg.AssetCheckSeverity.WARN
 TABLE_ASSETS = tuple(asset for asset in _EVALUATED if asset.key.path[-1] in TABLES)
+
+
+_COLUMNS_SQL = """
+WITH found AS (SELECT DISTINCT name FROM parquet_schema($path) WHERE name NOT IN ('schema', 'list', 'element'))
+SELECT count(*) FILTER (found.name IS NULL OR declared.name IS NULL) AS differing_columns
+FROM found FULL JOIN (SELECT unnest($declared) AS name) AS declared ON found.name = declared.name"""
+_BALANCE_SQL = """
+SELECT avg(label::int) FILTER (split = 'train') AS train_liked_share, avg(label::int) FILTER (split = 'test') AS test_liked_share
+FROM read_parquet($path)"""
+_COVERAGE_SQL = "SELECT min(value) AS least_coverage FROM read_parquet($path) WHERE metric = 'coverage'"
+
+# What holds where a check passes, by check; those of `probes.FORBIDDEN` say it in their first line.
+_HOLDS = {
+    "schema": "The file holds exactly the declared columns.",
+    "rows": "There are rows, and no key stands twice.",
+    "word_limit": f"At most {MOST_OVER_LIMIT:.0%} of the texts are longer than the words that were asked for.",
+    "repeated_test_rows": "At most 1 % of the test rows equal another one; the dataset's `one_user_per_sequence` leaves out users who are equal.",
+    "no_review_of_a_target": "No review that a description is written from is that of a target by its user, unless `paper` mode asked for all.",
+    "leak_safe": "No description is written from a review of a target or, where dates cut, from the first cut on; `paper` mode takes all.",
+    "description_without_own_review": "On items with one rater a classifier of descriptions leads in AUC by 0.05 at most (low end of 95 %), or `judged` is 0.",
+    "first_half_without_label": "A classifier of a text's first half, of past behaviour, has an AUC of 0.6 at most (low end of 95 %), or `judged` is 0.",
+    "label_balance": "Training and test rows hold both classes; with one alone there is nothing to learn, or no AUC.",
+    "coverage": "Every method scored the whole test population.",
+    **{name: query.splitlines()[0][3:] for name, query in probes.FORBIDDEN.items()},
+}
 
 
 def _check(
     asset: dg.AssetsDefinition,
     name: str,
-    description: str,
     query: str | None,
     passes: Callable[[Mapping[str, float]], bool] = lambda figures: not any(figures.values()),
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
-    learn: Callable[[list[dict[str, Any]]], Mapping[str, float]] = lambda rows: rows[0],
+    sides: tuple[str, ...] = (),
 ) -> dg.AssetChecksDefinition:
-    """A check on the one row of a query, on what is learnt from its rows, or, without a query, on the receipt's figures.
+    """A check on the one row of a query, on what a classifier learns of `sides` in its rows, or on the receipt's figures.
 
     The query's values are `$path`, the partition's file, by asset all that it was made from, and what else is `known`.
     """
 
-    @dg.asset_check(asset=asset, name=name, description=description)
+    @dg.asset_check(asset=asset, name=name, description=_HOLDS[name])
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the check {name}")
-        known: dict[str, Any] = {made.asset: opened.path_of(made) for made in upstream_receipts(opened, {receipt.asset: receipt})}
-        known |= {receipt.asset: opened.path_of(receipt), "path": opened.path_of(receipt)}
+        known: dict[str, Any] = {made.asset: opened.path_of(made) for made in upstream_receipts(opened, [receipt])}
+        known |= {"path": opened.path_of(receipt), "declared": TABLES[asset.key.path[-1]].column_names}
         known |= {"cuts": registry.get(context.partition_key).cuts, "targets_per_user": 1, **receipt.metrics}
         rows = sql.query(query, **known).to_pylist() if query else [receipt.metrics]
-        figures = {figure: float(value or 0) for figure, value in learn(rows).items()}
+        figures = {figure: float(value or 0) for figure, value in (label_from_text(rows, *sides) if sides else rows[0]).items()}
         passed = passes(figures)
         of = {"asset": receipt.asset, "partition": receipt.partition, "data_version": receipt.data_version}
         outcome = {"check": name, "passed": passed, "severity": severity.value, "metrics": figures, "details": {}}
@@ -55,83 +80,40 @@ def _check(
     return check
 
 
-def _schema_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
-    about, declared = "The file holds exactly the declared columns.", {*TABLES[asset.key.path[-1]].column_names}
-    query = "SELECT name FROM parquet_schema($path) WHERE name NOT IN ('schema', 'list', 'element')"
-    differing = lambda rows: {"differing_columns": len(declared ^ {row["name"] for row in rows})}  # noqa: E731
-    return _check(asset, "schema", about, query, learn=differing)
-
-
-def _row_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+def _table_checks(asset: dg.AssetsDefinition) -> Iterator[dg.AssetChecksDefinition]:
     key = ", ".join(TABLES[asset.key.path[-1]].key)
-    query = f"SELECT count(*) AS rows, count(*) - count(DISTINCT ({key})) AS repeated_keys FROM read_parquet($path)"
-    about = "There are rows, and no key stands twice."
-    return _check(asset, "rows", about, query, lambda f: f["rows"] > 0 and f["repeated_keys"] == 0)
-
-
-def _word_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
-    about = f"At most {MOST_OVER_LIMIT:.0%} of the texts are longer than the words that were asked for."
-    fits = lambda f: f["generation_over_word_limit_share"] <= MOST_OVER_LIMIT  # noqa: E731
-    return _check(asset, "word_limit", about, None, fits, dg.AssetCheckSeverity.WARN)
+    yield _check(asset, "schema", _COLUMNS_SQL)
+    counts = f"SELECT count(*) AS rows, count(*) - count(DISTINCT ({key})) AS repeated_keys FROM read_parquet($path)"
+    yield _check(asset, "rows", counts, lambda f: f["rows"] > 0 and f["repeated_keys"] == 0)
 
 
 asset_checks = [
-    *map(_schema_check, TABLE_ASSETS),
-    *map(_row_check, TABLE_ASSETS),
-    *map(_word_check, (language.item_descriptions, language.user_profiles, language.reasoning_labels)),
-    *(_check(interaction_windows, name, query.splitlines()[0][3:], query) for name, query in probes.FORBIDDEN.items()),
-    _check(
-        interaction_windows,
-        "repeated_test_rows",
-        "At most 1 % of the test rows equal another one; the dataset's `one_user_per_sequence` leaves out users who are equal.",
-        probes.REPEATED_TEST_ROWS,
-        lambda f: f["repeated_test_share"] <= 0.01,
-        dg.AssetCheckSeverity.WARN,
+    *(check for asset in TABLE_ASSETS for check in _table_checks(asset)),
+    *(
+        _check(asset, "word_limit", None, lambda f: f["generation_over_word_limit_share"] <= MOST_OVER_LIMIT, _WARN)
+        for asset in (language.item_descriptions, language.user_profiles, language.reasoning_labels)
     ),
+    *(_check(interaction_windows, name, query) for name, query in probes.FORBIDDEN.items()),
     _check(
-        item_reviews,
-        "no_review_of_a_target",
-        "No review that a description is written from is that of a target by its user, unless `paper` mode asked for all.",
-        probes.TARGET_REVIEWS,
+        interaction_windows, "repeated_test_rows", probes.REPEATED_TEST_ROWS, lambda f: f["repeated_test_share"] <= 0.01, _WARN
     ),
-    _check(
-        item_reviews,
-        "leak_safe",
-        "No description is written from a review of a target or, where dates cut, from the first cut on; `paper` mode takes all.",
-        None,
-        lambda f: f["leak_safe"] == 1,
-        dg.AssetCheckSeverity.WARN,
-    ),
+    _check(item_reviews, "no_review_of_a_target", probes.TARGET_REVIEWS),
+    _check(item_reviews, "leak_safe", None, lambda f: f["leak_safe"] == 1, _WARN),
     _check(
         language.item_descriptions,
         "description_without_own_review",
-        "On items with one rater a classifier of descriptions leads in AUC by 0.05 at most (low end of 95 %), or `judged` is 0.",
         probes.TARGET_DESCRIPTIONS,
         lambda f: f.get("lead_low", 0) <= 0.05,
-        learn=lambda rows: label_from_text(rows, "single_rater", "others"),
+        sides=("single_rater", "others"),
     ),
     _check(
         language.reasoning_labels,
         "first_half_without_label",
-        "A classifier of a text's first half, of past behaviour, has an AUC of 0.6 at most (low end of 95 %), or `judged` is 0.",
         probes.FIRST_HALVES,
         lambda f: f.get("auc_all_low", 0) <= 0.6,
-        dg.AssetCheckSeverity.WARN,
-        lambda rows: label_from_text(rows, "all"),
+        _WARN,
+        sides=("all",),
     ),
-    _check(
-        student.sft_splits,
-        "label_balance",
-        "Training and test rows hold both classes; with one alone there is nothing to learn, or no AUC.",
-        """SELECT avg(label::int) FILTER (split = 'train') AS train_liked_share,
-                  avg(label::int) FILTER (split = 'test') AS test_liked_share FROM read_parquet($path)""",
-        lambda f: all(0 < share < 1 for share in f.values()),
-    ),
-    _check(
-        evaluation.evaluation_metrics,
-        "coverage",
-        "Every method scored the whole test population.",
-        "SELECT min(value) AS least_coverage FROM read_parquet($path) WHERE metric = 'coverage'",
-        lambda f: f["least_coverage"] == 1,
-    ),
+    _check(student.sft_splits, "label_balance", _BALANCE_SQL, lambda f: all(0 < share < 1 for share in f.values())),
+    _check(evaluation.evaluation_metrics, "coverage", _COVERAGE_SQL, lambda f: f["least_coverage"] == 1),
 ]

@@ -31,12 +31,9 @@ class Device:
 
 def visible_devices() -> list[str]:
     """Devices of this machine that this process may use: its CUDA cards, else the CPU as one device."""
-    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if declared is not None:
-        cards = [card.strip() for card in declared.split(",") if card.strip() not in {"", "-1"}]
-    else:
-        cards = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    return [f"cuda:{card}" for card in cards] or ["cpu:0"]
+    there = ",".join(sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")))
+    cards = map(str.strip, os.environ.get("CUDA_VISIBLE_DEVICES", there).split(","))
+    return [f"cuda:{card}" for card in cards if card not in {"", "-1"}] or ["cpu:0"]
 
 
 @contextlib.contextmanager
@@ -55,8 +52,7 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
     if wanted > len(names):
         remedy = "Set a smaller tensor_parallel_size, or make more cards visible"
         raise PermanentError("lease devices", where=", ".join(names), problem=f"{wanted} are asked for", remedy=remedy)
-    said = False
-    while True:
+    for attempt in itertools.count():
         # all or none: two runs that each hold one card of two would wait for each other
         with contextlib.ExitStack() as held:
             free = (name for name in names if held.enter_context(try_exclusive(folder / f"{name.replace(':', '-')}.lock")))
@@ -64,9 +60,8 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
             if len(taken) == wanted:
                 yield _prepare(taken, names)
                 return
-        if not said:
+        if attempt == 0:
             log(f"too few devices are free ({', '.join(names)}); waiting")
-            said = True
         time.sleep(poll_seconds)
 
 

@@ -1,5 +1,7 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
+from importlib import import_module
+
 import dagster as dg
 
 from reasoningrec_assets import compute
@@ -23,45 +25,35 @@ EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": 
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
 
 
-@dg.asset(
-    key=["baselines", "like_rate", "predictions"],
-    deps=[interaction_windows],
-    **EVALUATION,
-    kinds={"duckdb", "parquet"},
-    code_version="1",
+def _baseline(method: str, kind: str, description: str, *upstream: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """A method without a language model: a function in a module of its name in `baselines`, called with the upstream tables."""
+    more = {"kinds": {kind, "parquet"}, "description": description, "code_version": "1"}
+
+    @dg.asset(key=["baselines", method, "predictions"], deps=upstream, **EVALUATION, **more)
+    def baseline(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
+        # only the events of all users are cut by dates
+        cut = next(iter(registry.get(context.partition_key).cuts), None)
+        settings = {"cut": cut} if cleaned_interactions in upstream else {}
+
+        def build(inputs: Inputs) -> Output:
+            predict = getattr(import_module(f"reasoningrec_assets.baselines.{method}"), method)
+            tables = (inputs[asset.key.to_user_string()] for asset in upstream)
+            made = predict(context.partition_key, *tables, **settings)
+            return Output(*made) if isinstance(made, tuple) else Output(made)
+
+        return materialize(context, lake, build, settings=settings, config=config)
+
+    return baseline
+
+
+like_rate_predictions = _baseline(
+    "like_rate", "duckdb", "The floor without any training: the share of liked items in the shown history.", interaction_windows
 )
-def like_rate_predictions(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
-    """The floor without any training: the share of liked items in the shown history."""
-
-    def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.baselines.like_rate import like_rate
-
-        return Output(like_rate(context.partition_key, inputs["interaction_windows"]))
-
-    return materialize(context, lake, build, settings={}, config=config)
-
-
-@dg.asset(
-    key=["baselines", "logistic_regression", "predictions"],
-    deps=[interaction_windows, cleaned_interactions],
-    **EVALUATION,
-    kinds={"scikitlearn", "parquet"},
-    code_version="1",
+logistic_regression_predictions = _baseline(
+    *("logistic_regression", "scikitlearn"),
+    "The floor with a little training: logistic regression on five features of the training events.",
+    *(interaction_windows, cleaned_interactions),
 )
-def logistic_regression_predictions(
-    context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource
-) -> dg.MaterializeResult:
-    """The floor with a little training: logistic regression on five features of the training events."""
-    cut = next(iter(registry.get(context.partition_key).cuts), None)
-
-    def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.baselines.logistic_regression import logistic_regression
-
-        tables = (inputs["interaction_windows"], inputs["cleaned_interactions"])
-        return Output(*logistic_regression(context.partition_key, *tables, cut=cut))
-
-    return materialize(context, lake, build, settings={"cut": cut}, config=config)
-
 
 METHODS = {
     "student": predictions,
@@ -132,7 +124,7 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
             references=inputs["reasoning_labels"],
             facts=facts,
             training=training_curve(inputs["lora_model"]),
-            receipts=upstream_receipts(inputs.lake, inputs.receipts),
+            receipts=upstream_receipts(inputs.lake, inputs.receipts.values()),
         )
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")

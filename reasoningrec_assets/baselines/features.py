@@ -17,7 +17,7 @@ HISTORY_PSEUDO_EVENTS, ITEM_PSEUDO_EVENTS = 2.0, 20.0
 # Recent means the last five, but never more than half of what is shown: with H=4 it would repeat the like rate.
 RECENT_ITEMS = 5
 
-_SHOWN = f"""
+SHOWN = f"""
 WITH prior AS (  -- like rate of the train targets; one half of a like is added to each side, so it is never 0 or 1
     SELECT (count(*) FILTER (label) + 0.5) / (count(*) + 1.0) AS rate FROM read_parquet($windows) WHERE split = 'train'
 ),
@@ -45,7 +45,7 @@ training_events AS (
     WHERE coalesce(events."timestamp" < $cut, first_target.position IS NULL OR events.position < first_target.position)
 )"""
 
-_FEATURES_SQL = f"""{_SHOWN},
+_FEATURES_SQL = f"""{SHOWN},
 {TRAINING_EVENTS},
 item_events AS (SELECT item_id, count(*) AS events, count(*) FILTER (liked) AS likes FROM training_events GROUP BY item_id)
 SELECT split, user_id, target_item_id, label, like_rate,
@@ -55,11 +55,6 @@ SELECT split, user_id, target_item_id, label, like_rate,
     CASE WHEN len(recent) = 0 THEN rate ELSE len(list_filter(recent, lambda liked: liked)) / len(recent) END::DOUBLE
         AS recent_like_rate
 FROM shown LEFT JOIN item_events ON item_id = target_item_id ORDER BY split, user_id, target_item_id
-"""
-
-_HISTORY_SQL = f"""{_SHOWN}
-SELECT split, user_id, target_item_id, label, like_rate FROM shown WHERE split IN ('valid', 'test')
-ORDER BY split, user_id, target_item_id
 """
 
 
@@ -75,18 +70,11 @@ def window_features(windows: Path, interactions: Path, *, cut: int | None = None
     return query(_FEATURES_SQL, windows=windows, interactions=interactions, cut=cut)
 
 
-def history_rates(windows: Path) -> pa.Table:
-    """``like_rate`` as in `window_features`, for the valid and test rows only."""
-    return query(_HISTORY_SQL, windows=windows)
-
-
 def predictions_table(dataset_name: str, method: str, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
     """Rows of `predictions` without explanations, from the log-odds of liking, finite, of each row's key and label."""
-    texts = {"dataset": dataset_name, "method": method, "explanation": None}
+    same = {"dataset": dataset_name, "method": method, "explanation": None}
+    columns = {name: rows[name] for name in ("split", "user_id", "target_item_id", "label")}
+    columns |= {name: [value] * rows.num_rows for name, value in same.items()}
     # tanh form of the logistic function: exact at 0, and it can't overflow.
-    columns = {
-        **{name: pa.array([text] * rows.num_rows, pa.string()) for name, text in texts.items()},
-        **{name: rows[name] for name in ("split", "user_id", "target_item_id", "label")},
-        **{"score": scores, "probability": 0.5 * (1.0 + np.tanh(0.5 * scores))},
-    }
+    columns |= {"score": scores, "probability": 0.5 * (1.0 + np.tanh(0.5 * scores))}
     return pa.table(columns, schema=PREDICTIONS.arrow())

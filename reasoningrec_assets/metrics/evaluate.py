@@ -10,7 +10,7 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import EVALUATION_METRICS
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
-from reasoningrec_assets.metrics.text import BertScore, TextScores, deranged
+from reasoningrec_assets.metrics.text import BertScore, deranged
 from reasoningrec_assets.sql import query
 
 _TEST_SQL = "SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id"
@@ -23,7 +23,8 @@ SELECT test.label IS NOT NULL AS known, scored.label <> test.label AS disagrees,
     coalesce(scored.score, 'nan'::DOUBLE) AS score, coalesce(scored.probability, 'nan'::DOUBLE) AS probability
 FROM scored LEFT JOIN test USING (user_id, target_item_id) ORDER BY user_id, target_item_id
 """
-_REFERENCES_SQL = "SELECT * FROM read_parquet($path) WHERE split = 'test' AND trim(text) <> ''"
+_REFERENCES_SQL = """
+SELECT user_id, target_item_id, text FROM read_parquet($path) WHERE split = 'test' AND trim(text) <> ''"""
 
 # The name of a metric, its value, and the number of rows that it is computed on.
 _Row = tuple[str, float | Interval | None, int]
@@ -113,9 +114,8 @@ def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws
 
 
 def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draws: Mapping[str, int]) -> Iterator[_Row]:
-    rows, users = covered.num_rows, covered["user_id"].to_numpy()
-    labels, scores = checked(covered["label"].to_numpy(), covered["score"].to_numpy(), name)
-    _, probabilities = checked(labels, covered["probability"].to_numpy(), name)
+    rows, users, labels = covered.num_rows, covered["user_id"].to_numpy(), covered["label"].to_numpy()
+    scores, probabilities = (checked(labels, covered[column].to_numpy(), name)[1] for column in ("score", "probability"))
     auc = auc_interval(labels, scores, groups=users, method=name, **draws)
     yield "auc", auc, rows
     if len(np.unique(labels)) == 1:
@@ -132,19 +132,17 @@ def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draw
 
 
 def _explained(covered: pa.Table, references: Path | None, text: BertScore | None, draws: Mapping[str, int]) -> Iterator[_Row]:
-    explained = [row for row in covered.to_pylist() if row["explanation"] is not None]
-    if explained:
-        yield "explained_rows", len(explained), covered.num_rows
-    if not explained or references is None or text is None:
+    explained = covered.filter(covered["explanation"].is_valid())
+    if explained.num_rows:
+        yield "explained_rows", explained.num_rows, covered.num_rows
+    if not explained.num_rows or references is None or text is None:
         return
-    known = {(row["user_id"], row["target_item_id"]): row["text"] for row in query(_REFERENCES_SQL, path=references).to_pylist()}
-    rows = [row for row in explained if (row["user_id"], row["target_item_id"]) in known]
-    yield "explained_without_reference", len(explained) - len(rows), len(explained)
-    users, written = [row["user_id"] for row in rows], [row["explanation"] for row in rows]
-    own = [known[row["user_id"], row["target_item_id"]] for row in rows]
-    for metric, values in zip(TextScores._fields, text.score(written, own), strict=True):
-        yield f"bertscore_{metric}", mean_interval(values, groups=users, **draws), len(rows)
+    pairs = explained.join(query(_REFERENCES_SQL, path=references), ["user_id", "target_item_id"], join_type="inner")
+    rows = pairs.sort_by([("user_id", "ascending"), ("target_item_id", "ascending")])
+    yield "explained_without_reference", explained.num_rows - rows.num_rows, explained.num_rows
+    users, written, own = (rows[column].to_pylist() for column in ("user_id", "explanation", "text"))
     # A single row has no other row's reference to be held against, and so no floor.
-    shuffled = [own[row] for row in deranged(len(rows), draws["seed"])]
-    n = len(shuffled)
-    yield "bertscore_f1_shuffled_floor", mean_interval(text.score(written[:n], shuffled).f1, groups=users[:n], **draws), n
+    shuffled = [own[row] for row in deranged(len(own), draws["seed"])]
+    measured = text.score(written, own)._asdict() | {"f1_shuffled_floor": text.score(written[: len(shuffled)], shuffled).f1}
+    for metric, values in measured.items():
+        yield f"bertscore_{metric}", mean_interval(values, groups=users[: len(values)], **draws), len(values)

@@ -3,7 +3,6 @@
 import tempfile
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,15 +38,14 @@ class BertScore:
         """The score of each candidate against its reference; 0 where either is empty."""
         if len(candidates) != len(references):
             raise ValueError(f"{len(candidates)} candidates for {len(references)} references")
-        scores = TextScores(*(np.zeros(len(candidates)) for _ in TextScores._fields))
+        scores = np.zeros((3, len(candidates)))
         # bert_score raises on empty texts with transformers 5.
         filled = [row for row in range(len(candidates)) if candidates[row].strip() and references[row].strip()]
         for start in range(0, len(filled), _PAIRS_PER_CALL):
             rows = filled[start : start + _PAIRS_PER_CALL]
             pairs = [candidates[row] for row in rows], [references[row] for row in rows]
-            for target, column in zip(scores, self._scorer.score(*pairs, batch_size=32), strict=True):
-                target[rows] = column.numpy()
-        return scores
+            scores[:, rows] = [column.numpy() for column in self._scorer.score(*pairs, batch_size=32)]
+        return TextScores(*scores)
 
     @cached_property
     def _scorer(self) -> Any:
@@ -57,16 +55,16 @@ class BertScore:
             problem = "num_layers is not set, and bert_score has no choice of its own for a local folder"
             remedy = "Set num_layers (5 for all-MiniLM-L6-v2)"
             raise PermanentError("load the encoder of BERTScore", where=self.encoder, problem=problem, remedy=remedy)
-        name = self.encoder
-        with ExitStack() as links:
+        link = Path(tempfile.gettempdir()) / f"encoder-{uuid.uuid4().hex}"
+        try:
             # bert_score 0.3.13 takes any model whose name contains "t5" for a T5 encoder, so a folder below ``.../dt5f0/...``
             # fails to load; such a folder is reached through a link with another name: hexadecimal digits hold no "t".
-            if "t5" in name and Path(name).is_dir():
-                link = Path(tempfile.gettempdir()) / f"encoder-{uuid.uuid4().hex}"
-                link.symlink_to(Path(name).resolve(), target_is_directory=True)
-                links.callback(link.unlink)
-                name = str(link)
+            if linked := "t5" in self.encoder and Path(self.encoder).is_dir():
+                link.symlink_to(Path(self.encoder).resolve(), target_is_directory=True)
+            name = str(link) if linked else self.encoder
             scorer: Any = BERTScorer(model_type=name, num_layers=self.num_layers, device=self.device)
+        finally:
+            link.unlink(missing_ok=True)
         # A tokenizer saved without a limit claims 10**30 tokens, which its Rust core refuses and the model could not read.
         limit = getattr(scorer._model.config, "max_position_embeddings", None)
         if limit and scorer._tokenizer.model_max_length > limit:

@@ -1,7 +1,7 @@
 """What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in `plots`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -23,20 +23,20 @@ _example = itemgetter("user_id", "target_item_id")
 
 @dataclass(frozen=True)
 class Method:
-    """One line of the leaderboard; None where the method has no such metric."""
+    """One line of the leaderboard: a field that goes by a metric's name holds its value, None where the method has none."""
 
     name: str
     floor: bool
-    rows: int
-    auc: float | None
-    low: float | None
-    high: float | None
+    rows: float = 0
+    auc: float | None = None
+    low: float | None = None
+    high: float | None = None
     coverage: float | None = None
-    missing_rows: int = 0
-    extra_rows: int = 0
+    missing_rows: float = 0
+    extra_rows: float = 0
     accuracy: float | None = None
     brier: float | None = None
-    explained_rows: int = 0
+    explained_rows: float = 0
     bertscore_f1: float | None = None
     bertscore_low: float | None = None
     bertscore_high: float | None = None
@@ -63,16 +63,20 @@ class Report:
 
 
 _CASES_SQL = """
-WITH explained AS (
-    SELECT DISTINCT user_id, target_item_id FROM read_parquet($predictions) WHERE split = 'test' AND trim(explanation) <> ''
+WITH answers AS (SELECT * FROM read_parquet($predictions) WHERE split = 'test'),
+explained AS (SELECT DISTINCT user_id, target_item_id FROM answers WHERE trim(explanation) <> ''),
+picked AS (
+    SELECT user_id, target_item_id, label, history_item_ids, history_liked,
+        -- Rows with an explanation first; the hash is a sample that is the same in every report of the same users.
+        row_number() OVER (ORDER BY explained.user_id IS NULL, md5(user_id || '/' || target_item_id)) AS place
+    FROM read_parquet($windows) AS windows LEFT JOIN explained USING (user_id, target_item_id)
+    WHERE split = 'test' QUALIFY place <= $users
 )
-SELECT user_id, target_item_id, label, history_item_ids, history_liked
-FROM read_parquet($windows) AS windows LEFT JOIN explained USING (user_id, target_item_id) WHERE split = 'test'
--- Rows with an explanation first; the hash is a sample that is the same in every report of the same users.
-ORDER BY explained.user_id IS NULL, md5(user_id || '/' || target_item_id) LIMIT $users"""
-_SCORES_SQL = """
-SELECT user_id, target_item_id, method, score, probability, explanation FROM read_parquet($predictions)
-WHERE split = 'test' AND list_contains($ids, user_id)"""
+SELECT picked.*, coalesce(list(
+    {'method': method, 'floor': list_contains($floors, method), 'score': score, 'probability': probability, 'explanation': explanation}
+    ORDER BY list_position($methods, method)
+) FILTER (method IS NOT NULL), []) AS scores
+FROM picked LEFT JOIN answers USING (user_id, target_item_id) GROUP BY ALL ORDER BY place"""
 _REFERENCES_SQL = """
 SELECT user_id, target_item_id, text FROM read_parquet($references)
 WHERE split = 'test' AND trim(text) <> '' AND list_contains($ids, user_id)"""
@@ -115,21 +119,12 @@ def gather(
 
 
 def _method(name: str, measured: Mapping[str, Mapping[str, Any]]) -> Method:
-    def value(metric: str, column: str = "value") -> Any:
-        return measured[metric][column] if metric in measured else None
-
-    return Method(
-        name=name,
-        floor=name in FLOORS,
-        rows=int(value("auc", "n") or 0),
-        low=value("auc", "low"),
-        high=value("auc", "high"),
-        bertscore_low=value("bertscore_f1", "low"),
-        bertscore_high=value("bertscore_f1", "high"),
-        bertscore_floor=value("bertscore_f1_shuffled_floor"),
-        **{metric: value(metric) for metric in ("auc", "coverage", "accuracy", "brier", "bertscore_f1")},
-        **{metric: int(value(metric) or 0) for metric in ("missing_rows", "extra_rows", "explained_rows")},
-    )
+    auc, text = measured.get("auc", {}), measured.get("bertscore_f1", {})
+    found: dict[str, Any] = {"rows": auc.get("n", 0), "low": auc.get("low"), "high": auc.get("high")}
+    found |= {"bertscore_low": text.get("low"), "bertscore_high": text.get("high")}
+    found |= {"bertscore_floor": measured.get("bertscore_f1_shuffled_floor", {}).get("value")}
+    found |= {metric: measured[metric]["value"] for metric in Method.__dataclass_fields__.keys() & measured.keys()}
+    return Method(name, name in FLOORS, **found)
 
 
 def _cut(text: str, characters: int) -> str:
@@ -139,14 +134,12 @@ def _cut(text: str, characters: int) -> str:
 def _cases(
     predictions: Mapping[str, Path], windows: Path, items: Path, references: Path | None, users: int
 ) -> list[dict[str, Any]]:
-    files = list(predictions.values())
-    picked = query(_CASES_SQL, predictions=files, windows=windows, users=users).to_pylist()
-    ids = [row["user_id"] for row in picked]
-    answers = query(_SCORES_SQL, predictions=files, ids=ids).to_pylist()
-    answers.sort(key=lambda answer: [*predictions].index(answer["method"]))
+    methods, files = zip(*predictions.items(), strict=True)
+    rows = query(_CASES_SQL, predictions=files, methods=methods, floors=FLOORS, windows=windows, users=users).to_pylist()
+    ids = [row["user_id"] for row in rows]
     reasons = query(_REFERENCES_SQL, references=references, ids=ids).to_pylist() if references else []
     texts = {_example(row): _cut(row["text"], _TEXT_CHARACTERS) for row in reasons}
-    item_ids = {item for row in picked for item in (row["target_item_id"], *row["history_item_ids"])}
+    item_ids = {item for row in rows for item in (row["target_item_id"], *row["history_item_ids"])}
     titles: dict[str, str] = {
         row["item_id"]: _cut(row["title"], _TITLE_CHARACTERS) + (f" ({row['year']})" if row["year"] else "")
         for row in query(_TITLES_SQL, items=items, ids=sorted(item_ids)).to_pylist()
@@ -155,34 +148,34 @@ def _cases(
     def shown(item: str, liked: bool) -> dict[str, Any]:
         return {"title": titles.get(item, item), "liked": liked}
 
-    def case(row: dict[str, Any]) -> dict[str, Any]:
-        scores = [answer | {"floor": answer["method"] in FLOORS} for answer in answers if _example(answer) == _example(row)]
-        written = [(answer["method"], answer["explanation"]) for answer in scores if answer["explanation"] is not None]
-        return {
+    return [
+        {
             "user_id": row["user_id"],
             "history": [shown(*pair) for pair in zip(row["history_item_ids"], row["history_liked"], strict=True)],
             "target": shown(row["target_item_id"], row["label"]),
-            "scores": scores,
-            "explanations": [(method, _cut(text, _TEXT_CHARACTERS)) for method, text in written],
+            "scores": row["scores"],
+            "explanations": [
+                (answer["method"], _cut(answer["explanation"], _TEXT_CHARACTERS))
+                for answer in row["scores"]
+                if answer["explanation"] is not None
+            ],
             "reference": texts.get(_example(row)),
         }
+        for row in rows
+    ]
 
-    return [case(row) for row in picked]
 
-
-def upstream_receipts(lake: Lake, receipts: Mapping[str, Receipt]) -> list[Receipt]:
+def upstream_receipts(lake: Lake, receipts: Iterable[Receipt]) -> list[Receipt]:
     """Every receipt that the given ones were made from, themselves included, each once, sources first."""
-    found: dict[str, Receipt] = {}
+    found: dict[tuple[str, int], Receipt] = {}
 
-    def visit(receipt: Receipt) -> None:
-        name = f"{receipt.asset}/{receipt.sequence}"
-        if name not in found:
-            for edge in receipt.upstream:
-                visit(lake.receipts.at(edge.asset, edge.partition, edge.sequence))
-            found[name] = receipt
+    def visit(receipts: Iterable[Receipt]) -> None:
+        for receipt in receipts:
+            if (receipt.asset, receipt.sequence) not in found:
+                visit(lake.receipts.at(edge.asset, edge.partition, edge.sequence) for edge in receipt.upstream)
+                found[receipt.asset, receipt.sequence] = receipt
 
-    for receipt in receipts.values():
-        visit(receipt)
+    visit(receipts)
     return list(found.values())
 
 

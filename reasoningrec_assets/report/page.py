@@ -1,6 +1,6 @@
 """The report as one HTML file that needs nothing but itself: the sentences that say what the figures allow, and rendering."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reasoningrec_assets.lake.files import sha256_file
@@ -10,6 +10,8 @@ from reasoningrec_assets.report.plots import CURVE_HEIGHT, curve_plots, interval
 # At 500 rows an AUC near 0.75 is known to about +-0.045 (section 5, point 12, of the method: +-0.035 at 800).
 SMALLEST_SAMPLE = 500
 WIDEST_HALF_INTERVAL = 0.05
+
+_FOLDER = Path(__file__).parent
 
 
 def _best(report: Report, *, floor: bool) -> Method | None:
@@ -21,41 +23,36 @@ def _figure(method: Method) -> str:
     return f"{method.auc:.3f}{bounds}"
 
 
-def _against_the_floor(model: Method, floor: Method) -> str:
-    higher, lower = (model, floor) if (model.auc or 0.0) > (floor.auc or 0.0) else (floor, model)
-    separate = higher.low is not None and lower.high is not None and higher.low > lower.high
-    verb = "is above" if higher is model else "equals" if model.auc == floor.auc else "does not reach"
-    spread = "and the intervals do not overlap" if separate else "though the intervals overlap"
-    return f"{model.name}, with an AUC of {_figure(model)}, {verb} the best floor, {floor.name}, with {_figure(floor)}, {spread}."
+def _results(report: Report) -> Iterator[str]:
+    model, floor = _best(report, floor=False), _best(report, floor=True)
+    if model and floor:
+        higher, lower = (model, floor) if (model.auc or 0.0) > (floor.auc or 0.0) else (floor, model)
+        separate = higher.low is not None and lower.high is not None and higher.low > lower.high
+        verb = "is above" if higher is model else "equals" if model.auc == floor.auc else "does not reach"
+        spread = "and the intervals do not overlap" if separate else "though the intervals overlap"
+        yield f"{model.name}, with an AUC of {_figure(model)}, {verb} the best floor, {floor.name}, with {_figure(floor)}, {spread}."
 
 
-def _sample_problems(report: Report) -> list[str]:
-    problems: list[str] = []
-    if report.test_rows < SMALLEST_SAMPLE:
-        problems.append(f"there are {report.test_rows:,} test rows, fewer than {SMALLEST_SAMPLE}")
+def _warnings(report: Report) -> Iterator[str]:
+    few = f"there are {report.test_rows:,} test rows, fewer than {SMALLEST_SAMPLE}" if report.test_rows < SMALLEST_SAMPLE else ""
     halves = {m.name: (m.high - m.low) / 2 for m in report.methods if m.low is not None and m.high is not None}
     wide = ", ".join(f"{name} to ±{half:.2f}" for name, half in halves.items() if half > WIDEST_HALF_INTERVAL)
-    return [*problems, f"an AUC is known only roughly ({wide})"] if wide else problems
+    if problems := [*filter(None, (few, wide and f"an AUC is known only roughly ({wide})"))]:
+        yield f"This sample is too small to judge by: {', and '.join(problems)}."
+    if report.liked_share in {0.0, 1.0} and report.test_rows:
+        yield f"Every test row is {'liked' if report.liked_share else 'disliked'}: with one class only, there is no AUC."
+    for method in report.methods:
+        if method.missing_rows:
+            covered = f"{method.name} scored {method.rows:,.0f} of {report.test_rows:,} test rows"
+            yield f"{covered}; its figures are computed on those, so they do not compare with the others'."
+        if method.extra_rows:
+            yield f"{method.name} also scored {method.extra_rows:,.0f} rows outside the test population; they are left out."
 
 
 def verdicts(report: Report) -> list[tuple[str, str]]:
     """What the figures allow one to say: ``result`` or ``warning``, which limits what may be concluded, and a sentence."""
-    model, floor = _best(report, floor=False), _best(report, floor=True)
-    results = [_against_the_floor(model, floor)] if model and floor else []
-    warnings: list[str] = []
-    if problems := _sample_problems(report):
-        warnings.append(f"This sample is too small to judge by: {', and '.join(problems)}.")
-    if report.liked_share in {0.0, 1.0} and report.test_rows:
-        kind = "liked" if report.liked_share else "disliked"
-        warnings.append(f"Every test row is {kind}: with one class only, there is no AUC.")
-    for method in report.methods:
-        if method.missing_rows:
-            covered = f"{method.name} scored {method.rows:,} of {report.test_rows:,} test rows"
-            warnings.append(f"{covered}; its figures are computed on those, so they do not compare with the others'.")
-        if method.extra_rows:
-            extra = f"{method.name} also scored {method.extra_rows:,} rows outside the test population"
-            warnings.append(f"{extra}; they are left out.")
-    return [*(("result", text) for text in results), *(("warning", text) for text in warnings)]
+    said = {"result": _results, "warning": _warnings}
+    return [(kind, sentence) for kind, sentences in said.items() for sentence in sentences(report)]
 
 
 def _duration(seconds: float) -> str:
@@ -75,22 +72,19 @@ _FILTERS: dict[str, Callable[..., str]] = {
 
 def looks() -> dict[str, str]:
     """SHA-256 of the template and of the style, so that a page is made again when either changes."""
-    return {name: sha256_file(Path(__file__).parent / name) for name in ("page.html", "page.css")}
+    return {name: sha256_file(_FOLDER / name) for name in ("page.html", "page.css")}
 
 
 def render(report: Report) -> str:
     """The whole page, with its style and drawings inline; strangers and models wrote its texts, and all of them are escaped."""
     import jinja2
 
-    folder = Path(__file__).parent
-    loader = jinja2.FileSystemLoader(folder)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader, strict = jinja2.FileSystemLoader(_FOLDER), jinja2.StrictUndefined
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= _FILTERS
     return environment.get_template("page.html").render(
         report=report,
-        css=(folder / "page.css").read_text(encoding="utf-8"),
+        css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         verdicts=verdicts(report),
         intervals=interval_plot(report.methods),
         curves=curve_plots(report.training),
