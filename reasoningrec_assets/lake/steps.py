@@ -169,7 +169,7 @@ def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[
     source = output.path or scratch / "table.parquet"
     if output.table is not None:
         schema = table_of(step.asset)
-        assert schema is not None, f"{step.asset} writes a table that lake/schemas.py does not declare"
+        assert schema is not None, f"{step.asset} writes a table that lake/schemas.toml does not declare"
         found |= {
             "row_count": write_table(schema, output.table, source, dataset=step.partition),
             "columns": [{fact: getattr(column, fact) for fact in COLUMN_FACTS} for column in schema.columns],
@@ -188,7 +188,7 @@ def _column_lineage(schema: TableSchema, upstream: tuple[str, ...]) -> dict[str,
     """Declared sources, resolved to the assets that this step really read."""
     lineage: dict[str, list[dict[str, str]]] = {}
     for column in schema.columns:
-        for source in column.sources:
+        for source in column.made_of:
             table, name = source.split(".")
             for asset in upstream:
                 if asset.rsplit("/", 1)[-1] == table:

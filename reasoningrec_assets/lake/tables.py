@@ -112,6 +112,6 @@ def _cell(value: object) -> str:
 
 
 def _refused(schema: TableSchema, problem: str) -> PermanentError:
-    where = "reasoningrec_assets/lake/schemas.py declares it"
+    where = "reasoningrec_assets/lake/schemas.toml declares it"
     remedy = "Correct the step that makes the rows, or the declaration; nothing was published"
     return PermanentError(f"write the table {schema.name}", where=where, problem=problem, remedy=remedy)

@@ -105,7 +105,7 @@ def test_declared_keys_and_sources_exist():
     for table in TABLES.values():
         assert {*table.key} <= {*table.column_names}
         for column in table.columns:
-            for source in column.sources:
+            for source in column.made_of:
                 upstream, upstream_column = source.split(".")
                 assert upstream_column in TABLES[upstream].column_names, f"{table.name}.{column.name} names {source}"
 
