@@ -18,7 +18,12 @@ HERE = Path(__file__).parent
 
 
 def main() -> int:
-    names = ["quality", *sorted(path.stem.replace("_", "-") for path in HERE.glob("*_*.py") if not path.stem.startswith("_"))]
+    names = [
+        "quality",
+        "scoring",
+        "training",
+        *sorted(path.stem.replace("_", "-") for path in HERE.glob("*_*.py") if not path.stem.startswith("_")),
+    ]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=names)
     parser.add_argument("--quick", action="store_true", help="the same with less work, to see that it runs")

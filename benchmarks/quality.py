@@ -14,16 +14,16 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from reasoningrec_assets.baselines.logistic_regression import logistic_regression
 
-from benchmarks.comparison import delong
-from benchmarks.factorisation import matrix_factorisation
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from benchmarks.inputs import MODEL, tables
 from benchmarks.stacking import stack
 from reasoningrec_assets import compute
 from reasoningrec_assets.baselines.like_rate import like_rate
-from reasoningrec_assets.baselines.logistic_regression import logistic_regression
+from reasoningrec_assets.baselines.matrix_factorisation import matrix_factorisation
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.metrics.ranking import auc_interval
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
@@ -86,8 +86,8 @@ def predictions(variant: str, seed: int) -> Path:
     windows, items = tables()
     known, everyone = VARIANTS[variant], len(pq.read_table(windows, columns=["split"]))
     sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
-    interactions = CACHE / "ml100k" / "interactions.parquet" if known.hints else None
-    splits = build_splits(registry.get("ml100k"), known, windows, items, sampling, interactions=interactions).table
+    read = {"interaction_windows": windows, "items": items, "cleaned_interactions": CACHE / "ml100k" / "interactions.parquet"}
+    splits = build_splits(registry.get("ml100k"), known, sampling, read).table
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
     rows = {split: [row for row in splits.to_pylist() if row["split"] == split] for split in ("train", "valid", "test")}

@@ -14,7 +14,6 @@ from reasoningrec_assets.datasets import probes, registry
 from reasoningrec_assets.lake.receipts import CheckReceipt
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.probes import label_from_text
-from reasoningrec_assets.report.gather import upstream_receipts
 from reasoningrec_assets.resources.lake import LakeResource
 
 _EVALUATED = (*evaluation.STAGES, *evaluation.METHODS.values(), evaluation.evaluation_metrics)
@@ -65,7 +64,7 @@ def _check(
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the check {name}")
-        known: dict[str, Any] = {made.asset: opened.path_of(made) for made in upstream_receipts(opened, [receipt])}
+        known: dict[str, Any] = {made.asset: opened.path_of(made) for made in opened.receipts.ancestry([receipt])}
         known |= {"path": opened.path_of(receipt), "declared": TABLES[asset.key.path[-1]].column_names}
         known |= {"cuts": registry.get(context.partition_key).cuts, "targets_per_user": 1, **receipt.metrics}
         rows = sql.query(query, **known).to_pylist() if query else [receipt.metrics]

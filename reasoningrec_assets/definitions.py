@@ -1,16 +1,26 @@
 """The code location: everything that Dagster loads, built by one function so that a test can swap any part."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
 
-from reasoningrec_assets.assets import evaluation, interactions, language, sources, student
+from reasoningrec_assets.assets import baselines, evaluation, interactions, language, sources, student, studies
 from reasoningrec_assets.checks import asset_checks
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.schedules import weekly_refresh
 from reasoningrec_assets.sensors import raw_files_changed
+
+STAGES = (sources, interactions, language, student, studies, baselines, evaluation)
+
+
+def _assets_of(module: ModuleType) -> Iterator[dg.AssetsDefinition]:
+    """The assets that a module makes, those in its lists included; Dagster's own loader takes each apart and rebuilds it."""
+    for value in vars(module).values():
+        found = value if isinstance(value, list) else [value]
+        yield from (asset for asset in found if isinstance(asset, dg.AssetsDefinition))
 
 
 def build_definitions(
@@ -21,9 +31,9 @@ def build_definitions(
     By default steps run in one process: a dozen light assets take 3 s so, and 26 s in a process each.
     """
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([sources, interactions, language, student, evaluation]),
+        assets=list({asset.key: asset for module in STAGES for asset in _assets_of(module)}.values()),
         asset_checks=asset_checks,
-        jobs=[refresh, prepare],
+        jobs=[refresh, prepare, *studies.jobs],
         schedules=[weekly_refresh],
         sensors=[raw_files_changed],
         resources={"lake": LakeResource(), **(resources or {})},

@@ -1,7 +1,7 @@
 """Every setting that a person may turn, in typed sections with bounds and reasons, and how a value is found.
 
-Weakest first: the profile (`REASONINGREC_PROFILE`), the dataset's record, the run config. Only the resolved values reach
-the domain code and the receipts.
+Weakest first: the profile (`REASONINGREC_PROFILE`), the dataset's record, the variant of a study, the run config. Only the
+resolved values reach the domain code and the receipts.
 """
 
 from __future__ import annotations
@@ -210,11 +210,14 @@ def load_profile(reference: str | None = None) -> Profile:
 
 
 def resolve(
-    kind: type[S], section: SectionName, *, dataset_settings: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
+    kind: type[S],
+    section: SectionName,
+    dataset: Mapping[SectionName, Mapping[str, Any]],
+    variant: Mapping[SectionName, Mapping[str, Any]],
+    overrides: Mapping[str, Any],
 ) -> S:
-    """The settings of one section for one dataset and one run; in `overrides`, the run config's, None means not set."""
-    values = getattr(load_profile(), section).model_dump()
-    values |= dataset_settings.get(section, {})
+    """The settings of one section for a dataset, a variant of the study and a run, in whose `overrides` None means not set."""
+    values = getattr(load_profile(), section).model_dump() | dataset.get(section, {}) | variant.get(section, {})
     values |= {name: value for name, value in overrides.items() if value is not None}
     return _validated(kind, values, f"settings section {section}")
 

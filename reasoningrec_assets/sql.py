@@ -23,6 +23,12 @@ def connect(*, threads: int | None = None, temp_directory: Path | None = None) -
     return duckdb.connect(config=config | ({"threads": threads} if threads else {}))
 
 
+def statements(module: str) -> dict[str, str]:
+    """The SQL that stands beside a module, in the file of its name: each text by the name in the ``-- name:`` line before it."""
+    parts = re.split(r"^-- name: (.+)\n", Path(module).with_suffix(".sql").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
 def literal(text: str) -> str:
     """A SQL string literal, for the few places that take no bound value."""
     return "'" + text.replace("'", "''") + "'"

@@ -20,13 +20,13 @@ def test_the_paper_profile_holds_the_papers_figures():
 def test_the_run_config_beats_the_dataset_which_beats_the_profile(monkeypatch):
     monkeypatch.delenv("REASONINGREC_PROFILE", raising=False)
     dataset = {"sampling": {"k": 32, "valid_rows": 9}}
-    found = resolve(SamplingSettings, "sampling", dataset_settings=dataset, overrides={"k": 16, "valid_rows": None, "seed": None})
+    found = resolve(SamplingSettings, "sampling", dataset, {}, {"k": 16, "valid_rows": None, "seed": None})
     assert (found.k, found.valid_rows, found.seed) == (16, 9, load_profile("small").sampling.seed)
 
 
 def test_a_value_out_of_bounds_is_named_with_its_bound():
     with pytest.raises(PermanentError, match=r"section training.*learning_rate.*greater than 0"):
-        resolve(TrainingSettings, "training", dataset_settings={}, overrides={"learning_rate": -1.0})
+        resolve(TrainingSettings, "training", {}, {}, {"learning_rate": -1.0})
 
 
 def test_an_unknown_profile_lists_the_known_ones():
@@ -56,4 +56,4 @@ def test_settings_that_contradict_each_other_are_refused(section, values, proble
     monkeypatch.delenv("REASONINGREC_PROFILE", raising=False)
     kind = type(getattr(load_profile(), section))
     with pytest.raises(PermanentError, match=problem):
-        resolve(kind, section, dataset_settings={}, overrides=values)
+        resolve(kind, section, {}, {}, values)

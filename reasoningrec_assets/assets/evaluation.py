@@ -1,11 +1,10 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
-from importlib import import_module
-
 import dagster as dg
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.assets import interactions
+from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
 from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
 from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
@@ -15,8 +14,6 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
-from reasoningrec_assets.report import page
-from reasoningrec_assets.report.gather import gather, training_curve, upstream_receipts
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
@@ -24,42 +21,11 @@ EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": 
 
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
 
-
-def _baseline(method: str, kind: str, description: str, *upstream: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """A method without a language model: a function in a module of its name in `baselines`, called with the upstream tables."""
-    more = {"kinds": {kind, "parquet"}, "description": description, "code_version": "1"}
-
-    @dg.asset(key=["baselines", method, "predictions"], deps=upstream, **EVALUATION, **more)
-    def baseline(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
-        # only the events of all users are cut by dates
-        cut = next(iter(registry.get(context.partition_key).cuts), None)
-        settings = {"cut": cut} if cleaned_interactions in upstream else {}
-
-        def build(inputs: Inputs) -> Output:
-            predict = getattr(import_module(f"reasoningrec_assets.baselines.{method}"), method)
-            tables = (inputs[asset.key.to_user_string()] for asset in upstream)
-            made = predict(context.partition_key, *tables, **settings)
-            return Output(*made) if isinstance(made, tuple) else Output(made)
-
-        return materialize(context, lake, build, settings=settings, config=config)
-
-    return baseline
-
-
-like_rate_predictions = _baseline(
-    "like_rate", "duckdb", "The floor without any training: the share of liked items in the shown history.", interaction_windows
-)
-logistic_regression_predictions = _baseline(
-    *("logistic_regression", "scikitlearn"),
-    "The floor with a little training: logistic regression on five features of the training events.",
-    *(interaction_windows, cleaned_interactions),
-)
-
 METHODS = {
     "student": predictions,
     "zero_shot_student": zero_shot_student_predictions,
-    "like_rate": like_rate_predictions,
-    "logistic_regression": logistic_regression_predictions,
+    "like_rate": baselines["like_rate"],
+    "logistic_regression": baselines["logistic_regression"],
 }
 """The assets whose predictions are evaluated side by side, by method."""
 
@@ -109,6 +75,9 @@ REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, r
 @dg.asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="1")
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
+    from reasoningrec_assets.report import page
+    from reasoningrec_assets.report.gather import gather, training_curve
+
     dataset = registry.get(context.partition_key)
     names = {"History length": "history_length", "Profile items": "profile_items", "Fewest ratings": "min_ratings"}
     facts = {title: getattr(dataset, name) for title, name in names.items()}
@@ -124,7 +93,7 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
             references=inputs["reasoning_labels"],
             facts=facts,
             training=training_curve(inputs["lora_model"]),
-            receipts=upstream_receipts(inputs.lake, inputs.receipts.values()),
+            receipts=inputs.lake.receipts.ancestry(inputs.receipts.values()),
         )
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")

@@ -3,22 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from reasoningrec_assets.assets.interactions import interaction_windows, item_reviews, items
-from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import StepConfig, configured, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import DryRun
-from reasoningrec_assets.generation import teacher
-from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
+from reasoningrec_assets.training.variants import FULL, Variant
+
+if TYPE_CHECKING:
+    from reasoningrec_assets.generation.plan import Writer
 
 LANGUAGE: dict[str, Any] = {
     "partitions_def": datasets,
@@ -47,12 +49,14 @@ def _write(
     config: StepConfig,
     lake: LakeResource,
     settings: GenerationSettings,
-    build: Callable[[Inputs, Writer], Output],
+    build: "Callable[[Inputs, Writer], Output]",
     *,
     word_limit: int,
     **decides: object,
 ) -> Results:
     """Materialize what a teacher writes; `decides` is what its texts depend on besides settings, model, item kind and rows."""
+    from reasoningrec_assets.generation import teacher
+
     dataset = registry.get(context.partition_key)
     engine = settings_of(EngineSettings, "engine", config, dataset)
 
@@ -71,6 +75,8 @@ def _write(
 @dg.asset(deps=[items, item_reviews], **LANGUAGE, code_version="3")
 def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource) -> Results:
     """The teacher's description of every item that a window needs, from its reviews where there are any."""
+    from reasoningrec_assets.generation import teacher
+
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "item_descriptions", config, dataset)
     build = partial(teacher.describe_items, dataset, settings.words)
@@ -78,26 +84,52 @@ def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConf
     yield from _write(context, config, lake, settings, build, word_limit=settings.words, templates=wording)
 
 
-@dg.asset(deps=[interaction_windows, items, item_descriptions], **LANGUAGE, code_version="2")
-def user_profiles(context: dg.AssetExecutionContext, config: ProfileConfig, lake: LakeResource) -> Results:
-    """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
-    dataset = registry.get(context.partition_key)
-    settings = settings_of(GenerationSettings, "user_profiles", config, dataset)
-    words = min(settings.words, dataset.profile_words)
-    build = partial(teacher.profile_users, dataset, words)
-    decides = {"template": templates.USER_PROFILE.sha256, "profile_words": words}
-    yield from _write(context, config, lake, settings, build, word_limit=words, **decides)
+def profiles_of(variant: Variant) -> dg.AssetsDefinition:
+    """The profiles that a variant shows."""
+    key = dg.AssetKey.from_user_string(variant.asset("user_profiles"))
+    deps = [interaction_windows, items, *([item_descriptions] if variant.descriptions else [])]
+
+    @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
+    def user_profiles(
+        context: dg.AssetExecutionContext, config: configured(ProfileConfig, variant), lake: LakeResource
+    ) -> Results:
+        """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
+        from reasoningrec_assets.generation import teacher
+
+        dataset = registry.get(context.partition_key)
+        settings = settings_of(GenerationSettings, "user_profiles", config, dataset, variant)
+        words = min(settings.words, dataset.profile_words)
+        build = partial(teacher.profile_users, dataset, words)
+        decides = {"template": templates.USER_PROFILE.sha256, "profile_words": words}
+        yield from _write(context, config, lake, settings, build, word_limit=words, **decides)
+
+    return user_profiles
 
 
-@dg.asset(deps=[interaction_windows, items, item_descriptions, user_profiles], **LANGUAGE, code_version="2")
-def reasoning_labels(context: dg.AssetExecutionContext, config: ReasoningConfig, lake: LakeResource) -> Results:
-    """Why each known label came about: for the K training rows, and for the test rows that are explained."""
-    dataset = registry.get(context.partition_key)
-    settings = settings_of(ReasoningSettings, "reasoning_labels", config, dataset)
-    sampling = settings_of(SamplingSettings, "sampling", config, dataset)
-    build = partial(teacher.reason_about_labels, dataset, settings, sampling)
-    wording = [templates.REASONING.sha256, templates.REASONING_BLIND.sha256]
-    drawn = sampling.model_dump(include={"k", "explained_rows", "seed"})
-    # the question asks for that many words for each of two parts
-    limit = 2 * settings.words
-    yield from _write(context, config, lake, settings, build, word_limit=limit, templates=wording, sampling=drawn)
+def labels_of(variant: Variant) -> dg.AssetsDefinition:
+    """The reasonings that a variant's student learns, written from no more than it sees itself."""
+    key, seen = dg.AssetKey.from_user_string(variant.asset("reasoning_labels")), {*variant.inputs} - {"reasoning_labels"}
+    deps = [dg.AssetKey.from_user_string(variant.asset(table)) for table in sorted(seen)]
+
+    @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
+    def reasoning_labels(
+        context: dg.AssetExecutionContext, config: configured(ReasoningConfig, variant), lake: LakeResource
+    ) -> Results:
+        """Why each known label came about: for the K training rows, and for the test rows that are explained."""
+        from reasoningrec_assets.generation import teacher
+
+        dataset = registry.get(context.partition_key)
+        settings = settings_of(ReasoningSettings, "reasoning_labels", config, dataset, variant)
+        sampling = settings_of(SamplingSettings, "sampling", config, dataset, variant)
+        build = partial(teacher.reason_about_labels, dataset, settings, sampling)
+        wording = [templates.REASONING.sha256, templates.REASONING_BLIND.sha256]
+        drawn = sampling.model_dump(include={"k", "explained_rows", "seed"})
+        # the question asks for that many words for each of two parts
+        limit = 2 * settings.words
+        yield from _write(context, config, lake, settings, build, word_limit=limit, templates=wording, sampling=drawn)
+
+    return reasoning_labels
+
+
+user_profiles = profiles_of(FULL)
+reasoning_labels = labels_of(FULL)

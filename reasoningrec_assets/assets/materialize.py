@@ -1,6 +1,7 @@
 """From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
 import dagster as dg
@@ -13,6 +14,7 @@ from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import Section, SectionName, resolve
+from reasoningrec_assets.training.variants import FULL, Variant
 
 S = TypeVar("S", bound=Section)
 
@@ -26,20 +28,30 @@ class StepConfig(dg.Config):
 def step_config(name: str, sections: Mapping[SectionName, type[Section]], **fields: Any) -> type[StepConfig]:
     """A run config class whose sections override the profile's, field by field; a field left out keeps its value."""
     for section, kind in sections.items():
-        overrides: dict[str, Any] = {}
-        for field, info in kind.model_fields.items():
-            # Dagster's config knows no Literal; the section itself refuses other values, and names the right ones
-            annotation = str if get_origin(info.annotation) is Literal else info.annotation
-            overrides[field] = (annotation | None, Field(default=None, description=info.description))
-        nested = create_model(f"{name}_{section}", __base__=dg.Config, **overrides)
+        nested = _overrides(section, kind)
         fields[section] = (nested, Field(default_factory=nested, description=f"Overrides of the profile's section {section}."))
     return create_model(name, __base__=StepConfig, **fields)
 
 
-def settings_of(kind: type[S], section: SectionName, config: StepConfig, dataset: registry.Dataset) -> S:
-    """One section's resolved settings: profile, then dataset record, then run config."""
+@cache
+def _overrides(section: SectionName, kind: type[Section]) -> type[dg.Config]:
+    fields: dict[str, Any] = {}
+    for field, info in kind.model_fields.items():
+        # Dagster's config knows no Literal; the section itself refuses other values, and names the right ones
+        annotation = str if get_origin(info.annotation) is Literal else info.annotation
+        fields[field] = (annotation | None, Field(default=None, description=info.description))
+    return create_model(f"{section}_overrides", __base__=dg.Config, **fields)
+
+
+def configured(config: type[StepConfig], variant: Variant) -> type[StepConfig]:
+    """The run config of a variant's asset: a study takes its settings from the variant, so that its name says what it is."""
+    return config if variant is FULL else StepConfig
+
+
+def settings_of(kind: type[S], section: SectionName, config: StepConfig, dataset: registry.Dataset, variant: Variant = FULL) -> S:
+    """One section's resolved settings: profile, then dataset record, then variant of the study, then run config."""
     overrides = getattr(config, section).model_dump() if hasattr(config, section) else {}
-    return resolve(kind, section, dataset_settings=dataset.settings, overrides=overrides)
+    return resolve(kind, section, dataset.settings, variant.settings, overrides)
 
 
 def materialize(

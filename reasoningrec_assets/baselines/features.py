@@ -1,5 +1,7 @@
 """What the floors share: five features in SQL, and the form of their predictions. No target event is ever counted."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,23 @@ FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "rec
 HISTORY_PSEUDO_EVENTS, ITEM_PSEUDO_EVENTS = 2.0, 20.0
 # Recent means the last five, but never more than half of what is shown: with H=4 it would repeat the like rate.
 RECENT_ITEMS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a baseline is asked: to score every valid and test row of the windows, under the name of its method.
+
+    `tables` are the files that it reads, by table; with an ``sft_splits`` among them it is trained on its train rows alone.
+    `cut` is the first cut of global-temporal windows, in seconds.
+    """
+
+    dataset: str
+    method: str
+    tables: Mapping[str, Path]
+    cut: int | None = None
+
+
+Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics
 
 SHOWN = f"""
 WITH prior AS (  -- like rate of the train targets; one half of a like is added to each side, so it is never 0 or 1
@@ -58,6 +77,11 @@ FROM shown LEFT JOIN item_events ON item_id = target_item_id ORDER BY split, use
 """
 
 
+def task_features(task: Task) -> pa.Table:
+    """The features of a task's windows."""
+    return window_features(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
+
+
 def window_features(windows: Path, interactions: Path, *, cut: int | None = None) -> pa.Table:
     """The five features of every window as float64, without nulls, after its split, user_id, target_item_id and label.
 
@@ -70,9 +94,20 @@ def window_features(windows: Path, interactions: Path, *, cut: int | None = None
     return query(_FEATURES_SQL, windows=windows, interactions=interactions, cut=cut)
 
 
-def predictions_table(dataset_name: str, method: str, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
+def taught(task: Task, table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows of a table a method is trained on, shape (rows,): see `Task`."""
+    train = table["split"].to_numpy() == "train"
+    if "sft_splits" not in task.tables:
+        return train
+    rows = query("SELECT user_id, target_item_id FROM read_parquet($only) WHERE split = 'train'", only=task.tables["sft_splits"])
+    chosen = {*zip(*(rows[name].to_pylist() for name in ("user_id", "target_item_id")), strict=True)}
+    keys = zip(*(table[name].to_pylist() for name in ("user_id", "target_item_id")), strict=True)
+    return train & np.fromiter((key in chosen for key in keys), dtype=bool, count=len(train))
+
+
+def predictions_table(task: Task, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
     """Rows of `predictions` without explanations, from the log-odds of liking, finite, of each row's key and label."""
-    same = {"dataset": dataset_name, "method": method, "explanation": None}
+    same = {"dataset": task.dataset, "method": task.method, "explanation": None}
     columns = {name: rows[name] for name in ("split", "user_id", "target_item_id", "label")}
     columns |= {name: [value] * rows.num_rows for name, value in same.items()}
     # tanh form of the logistic function: exact at 0, and it can't overflow.

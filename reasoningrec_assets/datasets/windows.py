@@ -8,70 +8,19 @@ from urllib.parse import quote
 from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import connect, execute, query, stream
+from reasoningrec_assets.sql import connect, execute, query, statements, stream
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # So many users are cut at once: DuckDB cannot spill the lists that it gathers of them.
 USERS_AT_ONCE = 100_000
-_USERS_SQL = """
-CREATE TABLE users AS
-SELECT user_id, count(*) AS n, (row_number() OVER (ORDER BY user_id) - 1) // $at_once AS part
-FROM read_parquet($interactions) GROUP BY user_id
-"""
+_SQL = statements(__file__)
 _RANGES_SQL = "SELECT min(user_id) AS first, max(user_id) AS last FROM users GROUP BY part ORDER BY part"
 _LEAVE_LAST_OUT_SQL = "SELECT *, ['train', 'valid', 'test'][4 - back] AS split FROM events WHERE back <= 3"
-_TEMPORAL_SQL = """
-SELECT *, CASE WHEN "timestamp" < $valid THEN 'train' WHEN "timestamp" < $test THEN 'valid' ELSE 'test' END AS split
-FROM events WHERE "timestamp" >= $train
--- with repeated pairs kept, the first time after the cut counts
-QUALIFY row_number() OVER (PARTITION BY split, user_id, item_id ORDER BY position) = 1
-"""
-# In both protocols a row knows what its user did before the first target of its split: the rows at positions below `seen`.
-# The last `reach` rows are all of a user's that a target or a history can be, however long the sequence is.
-_CUT_SQL = """
-WITH events AS (
-    SELECT events.*, (n - position)::BIGINT AS back FROM read_parquet($interactions) AS events JOIN users USING (user_id)
-    WHERE user_id BETWEEN $first AND $last AND n >= $shortest AND (n - position <= $reach OR position < $profile)
-), targets AS (
-    SELECT *, min(position) OVER same AS seen, row_number() OVER (same ORDER BY position) AS place
-    FROM ({targets}) WINDOW same AS (PARTITION BY split, user_id)
-), pasts AS (
-    SELECT split, user_id, list(item_id ORDER BY position) AS item_ids, list(liked ORDER BY position) AS liked
-    FROM events JOIN (SELECT split, user_id, seen FROM targets WHERE place = 1) USING (user_id)
-    WHERE position >= seen - $history AND position < seen GROUP BY split, user_id
-), heads AS (
-    SELECT user_id, list(item_id ORDER BY position) AS item_ids, list(liked ORDER BY position) AS liked
-    FROM events ANTI JOIN targets USING (user_id, item_id)
-    WHERE position < $profile AND back > $skip AND "timestamp" < $train GROUP BY user_id
-)
-SELECT targets.*, pasts.item_ids AS history_item_ids, pasts.liked AS history_liked,
-    coalesce(heads.item_ids, []) AS profile_item_ids, coalesce(heads.liked, []) AS profile_liked
-FROM targets LEFT JOIN pasts ON pasts.split = targets.split AND pasts.user_id = targets.user_id AND place <= $most
-LEFT JOIN heads ON heads.user_id = targets.user_id AND place <= $most
-"""
-_COUNTS_SQL = """
-SELECT count(DISTINCT user_id) AS users, count(*) AS windows,
-    (SELECT count(*) FROM users WHERE n < $shortest) AS users_below_four_rows,
-    (SELECT count(*) FROM cut WHERE seen = 0) AS targets_without_history,
-    (SELECT count(*) FROM cut WHERE seen > 0 AND place > $most) AS targets_over_limit,
-    count(DISTINCT user_id) FILTER (len(profile_item_ids) = 0) AS users_without_profile_items,
-    count(*) FILTER (split = 'train' AND seen < $history) AS users_with_short_history,
-    count(*) FILTER (seen < $history) AS windows_with_short_history,
-    count(*) FILTER (split = 'train') AS train, count(*) FILTER (split = 'valid') AS valid, count(*) FILTER (split = 'test') AS test,
-    count(*) FILTER (split = 'train' AND liked) AS train_liked, count(*) FILTER (split = 'valid' AND liked) AS valid_liked,
-    count(*) FILTER (split = 'test' AND liked) AS test_liked
-FROM cut WHERE seen > 0 AND place <= $most
-"""
 # Counts that say something under one protocol alone.
 _LEAVE_LAST_OUT_COUNTS = {"users_below_four_rows", "users_with_short_history"}
 _TEMPORAL_COUNTS = {"targets_without_history", "targets_over_limit", "windows_with_short_history", "train", "valid", "test"}
-_WINDOWS_SQL = """
-SELECT $dataset AS dataset, split, user_id, item_id AS target_item_id, rating AS target_rating, liked AS label,
-    "timestamp" AS target_time, history_item_ids, history_liked, profile_item_ids, profile_liked
-FROM cut WHERE seen > 0 AND place <= $most ORDER BY list_position(['train', 'valid', 'test'], split), user_id, position
-"""
 _DAYS_SQL = 'SELECT to_timestamp(min("timestamp"))::DATE, to_timestamp(max("timestamp"))::DATE FROM read_parquet($interactions)'
 
 
@@ -110,11 +59,11 @@ def build(
     values |= {"train": train, "valid": valid, "test": test, "most": dataset.targets_per_user if temporal else 1}
     values |= {"profile": dataset.profile_items, "skip": 0 if temporal else dataset.profile_skip_last}
     values |= {"history": history, "reach": 2**62 if temporal else history + 3}
-    execute(_USERS_SQL, on=connection, **values)
-    sql = _CUT_SQL.format(targets=_TEMPORAL_SQL if temporal else _LEAVE_LAST_OUT_SQL)
+    execute(_SQL["users"], on=connection, **values)
+    sql = _SQL["cut"].format(targets=_SQL["temporal"] if temporal else _LEAVE_LAST_OUT_SQL)
     for number, users in enumerate(query(_RANGES_SQL, on=connection).to_pylist()):
         execute(f"{'INSERT INTO cut' if number else 'CREATE TABLE cut AS'} {sql}", on=connection, **values, **users)
-    counts = query(_COUNTS_SQL, on=connection, **values).to_pylist()[0]
+    counts = query(_SQL["counts"], on=connection, **values).to_pylist()[0]
     days = zip(("train", "valid", "test"), dataset.cut_dates or (), strict=False)
     if empty := [f"{split} ({day})" for split, day in days if not counts[split]]:
         first, last = query(_DAYS_SQL, interactions=interactions).to_pylist()[0].values()
@@ -126,7 +75,7 @@ def build(
         )
     other = _LEAVE_LAST_OUT_COUNTS if temporal else _TEMPORAL_COUNTS
     counts = {name: count for name, count in counts.items() if name not in other} | {"targets_per_user": values["most"]}
-    return stream(_WINDOWS_SQL, on=connection, dataset=dataset.name, most=values["most"]), counts
+    return stream(_SQL["windows"], on=connection, dataset=dataset.name, most=values["most"]), counts
 
 
 def window_name(row: Mapping[str, Any]) -> str:

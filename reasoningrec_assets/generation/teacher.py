@@ -77,7 +77,7 @@ def profile_users(dataset: Dataset, words: int, inputs: Inputs, writer: Writer) 
 
     A user without profile items has an empty profile and costs no call.
     """
-    context = load_context(inputs["items"], descriptions=inputs["item_descriptions"])
+    context = load_context(inputs["items"], descriptions=inputs.find("item_descriptions"))
     rows: list[dict[str, Any]] = read_rows(inputs["interaction_windows"], ["user_id", "profile_item_ids", "profile_liked"])
     users = {row["user_id"]: row for row in rows}
 
@@ -100,7 +100,8 @@ def reason_about_labels(
     Validation rows need none: early stopping looks at their label alone. A blind teacher is not told the label: of
     several answers the first one that predicted it is kept, and a row without one falls back to a conditioned teacher.
     """
-    context = load_context(inputs["items"], descriptions=inputs["item_descriptions"], profiles=inputs["user_profiles"])
+    seen = {"descriptions": inputs.find("item_descriptions"), "profiles": inputs.find("user_profiles")}
+    context = load_context(inputs["items"], **seen)
     windows = inputs["interaction_windows"]
     train, counts = choose_train(windows, sampling.k, sampling.seed)
     if counts["filled_up"] or counts["short_by"]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -114,6 +115,19 @@ class ReceiptStore:
         receipt = self.read(self.root / asset / partition / f"{sequence:08d}.json")
         assert isinstance(receipt, Receipt)
         return receipt
+
+    def ancestry(self, receipts: Iterable[Receipt]) -> list[Receipt]:
+        """Every receipt that the given ones were made from, themselves included, each once, sources first."""
+        found: dict[tuple[str, int], Receipt] = {}
+
+        def visit(receipts: Iterable[Receipt]) -> None:
+            for receipt in receipts:
+                if (receipt.asset, receipt.sequence) not in found:
+                    visit(self.at(edge.asset, edge.partition, edge.sequence) for edge in receipt.upstream)
+                    found[receipt.asset, receipt.sequence] = receipt
+
+        visit(receipts)
+        return list(found.values())
 
     @staticmethod
     def read(path: Path) -> Receipt | CheckReceipt:

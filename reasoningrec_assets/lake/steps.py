@@ -89,6 +89,15 @@ class Inputs:
         """Path of an upstream's data: a Parquet file or a model directory."""
         return self.lake.path_of(self.receipts[asset])
 
+    def of(self, table: str) -> Receipt:
+        """The receipt of the upstream that is this table, of whatever branch: its key ends with the table's name."""
+        return next(receipt for asset, receipt in self.receipts.items() if asset.rsplit("/", 1)[-1] == table)
+
+    def find(self, table: str) -> Path | None:
+        """Path of the upstream that is this table, of whatever branch; None where the step reads none."""
+        read = any(asset.rsplit("/", 1)[-1] == table for asset in self.receipts)
+        return self.lake.path_of(self.of(table)) if read else None
+
 
 def run_step(
     lake: Lake, step: Step, build: Callable[[Inputs], Output], *, log: Callable[[str], None] = print

@@ -11,20 +11,10 @@ from reasoningrec_assets.lake.schemas import EVALUATION_METRICS
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
 from reasoningrec_assets.metrics.text import BertScore, deranged
-from reasoningrec_assets.sql import query
+from reasoningrec_assets.sql import query, statements
 
 _TEST_SQL = "SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id"
-_PREDICTIONS_SQL = """
-WITH test AS (SELECT user_id, target_item_id, label FROM read_parquet($windows) WHERE split = 'test'),
-scored AS (SELECT * FROM read_parquet($predictions) WHERE split = 'test')
-SELECT test.label IS NOT NULL AS known, scored.label <> test.label AS disagrees,
-    count(*) OVER (PARTITION BY user_id, target_item_id) > 1 AS repeated,
-    user_id, target_item_id, test.label, scored.explanation,
-    coalesce(scored.score, 'nan'::DOUBLE) AS score, coalesce(scored.probability, 'nan'::DOUBLE) AS probability
-FROM scored LEFT JOIN test USING (user_id, target_item_id) ORDER BY user_id, target_item_id
-"""
-_REFERENCES_SQL = """
-SELECT user_id, target_item_id, text FROM read_parquet($path) WHERE split = 'test' AND trim(text) <> ''"""
+_SQL = statements(__file__)
 
 # The name of a metric, its value, and the number of rows that it is computed on.
 _Row = tuple[str, float | Interval | None, int]
@@ -87,7 +77,7 @@ def metrics_by_name(table: pa.Table) -> dict[str, float]:
 
 def _read(name: str, path: Path, windows: Path) -> tuple[pa.Table, int]:
     """A method's rows within the population, ordered by user and item, and how many it has outside."""
-    found = query(_PREDICTIONS_SQL, predictions=path, windows=windows)
+    found = query(_SQL["predictions"], predictions=path, windows=windows)
     covered = found.filter(found["known"])
     foreign = {*query("SELECT DISTINCT method FROM read_parquet($path)", path=path)["method"].to_pylist()} - {name}
     repeated, disagreeing = sum(found["repeated"].to_pylist()), sum(covered["disagrees"].to_pylist())
@@ -137,7 +127,7 @@ def _explained(covered: pa.Table, references: Path | None, text: BertScore | Non
         yield "explained_rows", explained.num_rows, covered.num_rows
     if not explained.num_rows or references is None or text is None:
         return
-    pairs = explained.join(query(_REFERENCES_SQL, path=references), ["user_id", "target_item_id"], join_type="inner")
+    pairs = explained.join(query(_SQL["references"], path=references), ["user_id", "target_item_id"], join_type="inner")
     rows = pairs.sort_by([("user_id", "ascending"), ("target_item_id", "ascending")])
     yield "explained_without_reference", explained.num_rows - rows.num_rows, explained.num_rows
     users, written, own = (rows[column].to_pylist() for column in ("user_id", "explanation", "text"))

@@ -84,21 +84,34 @@ def parse_answer(text: str) -> tuple[bool | None, str]:
 
 
 def student_record(
-    window: Window, *, liked: bool, reasoning: str, kind: str, label_only: bool = False, hints: str = ""
+    window: Window,
+    *,
+    liked: bool,
+    reasoning: str,
+    kind: str,
+    label_only: bool = False,
+    lists: bool = False,
+    hints: str = "",
 ) -> dict[str, str]:
     """Instruction, input and output of one student row, in the form that its variant asks for; `hints` are whole lines.
+
+    With `lists` it is TALLRec's: titles alone, first those that the user liked, then those that he did not.
 
     The label comes before the reasoning on purpose: with it last, teacher forcing shows the model the reasoning, which
     gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
     """
     instruction = templates.LABEL_INSTRUCTION if label_only else templates.STUDENT_INSTRUCTION
-    asked = templates.STUDENT_INPUT.fill(hints=hints, **_shown(window, kind))
+    if lists:
+        titled = [(_bare(item), tag) for item, tag in window.history]
+        window = Window(tuple(sorted(titled, key=lambda pair: not pair[1])), _bare(window.target))
+    order = "those liked first" if lists else "oldest first"
+    asked = templates.STUDENT_INPUT.fill(hints=hints, order=order, **_shown(window, kind))
     answer = student_answer(liked=liked, reasoning="" if label_only else reasoning)
     return {"instruction": instruction.fill(kind=kind), "input": asked, "output": answer}
 
 
 def grounding(figures: Mapping[str, float]) -> str:
-    """What the floors know of a row in words: ``likes`` of ``shown``, the item's ``share`` and ``events``.
+    """What the floors know of a row in words: ``likes`` of ``shown``, the item's ``share`` and ``events``, the ``expected`` like.
 
     Each is said where its figure is given. The share is smoothed, so an item without an event has the prior's.
     """
@@ -107,6 +120,8 @@ def grounding(figures: Mapping[str, float]) -> str:
         text += templates.HINT_HISTORY.fill(likes=int(figures["likes"]), shown=int(figures["shown"]))
     if "share" in figures:
         text += templates.HINT_ITEM.fill(events=int(figures["events"]), share=figures["share"])
+    if "expected" in figures:
+        text += templates.HINT_FACTORISATION.fill(expected=figures["expected"])
     return f"{text}\n" if text else ""
 
 
@@ -135,6 +150,10 @@ def fields_cut(item: Item) -> int:
     """How many of an item's fields are too long to be shown whole."""
     fields = (item.title, ", ".join(item.genres), item.brand or "", item.price or "")
     return sum(len(plain_text(field)) > MAX_FIELD for field in fields)
+
+
+def _bare(item: Item) -> Item:
+    return Item(item.title, year=item.year)
 
 
 def _title(item: Item) -> str:

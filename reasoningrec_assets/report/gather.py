@@ -1,15 +1,15 @@
 """What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in `plots`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets.lake.receipts import Receipt
-from reasoningrec_assets.lake.steps import MANIFEST, Lake
-from reasoningrec_assets.sql import query
+from reasoningrec_assets.lake.steps import MANIFEST
+from reasoningrec_assets.sql import query, statements
 
 # Methods that need no language model, and are marked so.
 FLOORS = ("like_rate", "logistic_regression")
@@ -62,24 +62,7 @@ class Report:
     receipts: Sequence[Receipt] = ()  # the steps that the report was made from
 
 
-_CASES_SQL = """
-WITH answers AS (SELECT * FROM read_parquet($predictions) WHERE split = 'test'),
-explained AS (SELECT DISTINCT user_id, target_item_id FROM answers WHERE trim(explanation) <> ''),
-picked AS (
-    SELECT user_id, target_item_id, label, history_item_ids, history_liked,
-        -- Rows with an explanation first; the hash is a sample that is the same in every report of the same users.
-        row_number() OVER (ORDER BY explained.user_id IS NULL, md5(user_id || '/' || target_item_id)) AS place
-    FROM read_parquet($windows) AS windows LEFT JOIN explained USING (user_id, target_item_id)
-    WHERE split = 'test' QUALIFY place <= $users
-)
-SELECT picked.*, coalesce(list(
-    {'method': method, 'floor': list_contains($floors, method), 'score': score, 'probability': probability, 'explanation': explanation}
-    ORDER BY list_position($methods, method)
-) FILTER (method IS NOT NULL), []) AS scores
-FROM picked LEFT JOIN answers USING (user_id, target_item_id) GROUP BY ALL ORDER BY place"""
-_REFERENCES_SQL = """
-SELECT user_id, target_item_id, text FROM read_parquet($references)
-WHERE split = 'test' AND trim(text) <> '' AND list_contains($ids, user_id)"""
+_SQL = statements(__file__)
 _TITLES_SQL = "SELECT item_id, title, year FROM read_parquet($items) WHERE list_contains($ids, item_id)"
 
 
@@ -135,9 +118,9 @@ def _cases(
     predictions: Mapping[str, Path], windows: Path, items: Path, references: Path | None, users: int
 ) -> list[dict[str, Any]]:
     methods, files = zip(*predictions.items(), strict=True)
-    rows = query(_CASES_SQL, predictions=files, methods=methods, floors=FLOORS, windows=windows, users=users).to_pylist()
+    rows = query(_SQL["cases"], predictions=files, methods=methods, floors=FLOORS, windows=windows, users=users).to_pylist()
     ids = [row["user_id"] for row in rows]
-    reasons = query(_REFERENCES_SQL, references=references, ids=ids).to_pylist() if references else []
+    reasons = query(_SQL["references"], references=references, ids=ids).to_pylist() if references else []
     texts = {_example(row): _cut(row["text"], _TEXT_CHARACTERS) for row in reasons}
     item_ids = {item for row in rows for item in (row["target_item_id"], *row["history_item_ids"])}
     titles: dict[str, str] = {
@@ -163,20 +146,6 @@ def _cases(
         }
         for row in rows
     ]
-
-
-def upstream_receipts(lake: Lake, receipts: Iterable[Receipt]) -> list[Receipt]:
-    """Every receipt that the given ones were made from, themselves included, each once, sources first."""
-    found: dict[tuple[str, int], Receipt] = {}
-
-    def visit(receipts: Iterable[Receipt]) -> None:
-        for receipt in receipts:
-            if (receipt.asset, receipt.sequence) not in found:
-                visit(lake.receipts.at(edge.asset, edge.partition, edge.sequence) for edge in receipt.upstream)
-                found[receipt.asset, receipt.sequence] = receipt
-
-    visit(receipts)
-    return list(found.values())
 
 
 def training_curve(adapter: Path) -> list[dict[str, Any]]:

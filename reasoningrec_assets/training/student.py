@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.baselines.features import window_features
+from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
 from reasoningrec_assets.datasets.windows import window_name
@@ -20,7 +21,7 @@ from reasoningrec_assets.generation.requests import ModelIdentity, Request, Samp
 from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import PREDICTIONS, SFT_SPLITS
-from reasoningrec_assets.lake.steps import Output, seal
+from reasoningrec_assets.lake.steps import Inputs, Output, seal
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
@@ -39,26 +40,17 @@ STUDENT_TEMPLATES = {template.name: template.sha256 for template in templates.ST
 
 
 def build_splits(
-    dataset: Dataset,
-    variant: Variant,
-    windows: Path,
-    items: Path,
-    sampling: SamplingSettings,
-    *,
-    descriptions: Path | None = None,
-    profiles: Path | None = None,
-    labels: Path | None = None,
-    interactions: Path | None = None,
-    log: Log = print,
+    dataset: Dataset, variant: Variant, sampling: SamplingSettings, tables: Mapping[str, Path], *, log: Log = print
 ) -> Output:
     """Write the student's rows: K training rows, a validation sample, and all of the test split, in the variant's form.
 
-    The K rows are those that `labels` reasons about, where the variant learns reasoning; descriptions, profiles and, for
-    hints, interactions are given where it sees them.
+    `tables` are those of `variant.inputs`. The K rows are those that have a reasoning, where it learns reasonings.
     """
     import pyarrow as pa
 
-    context = load_context(items, descriptions=descriptions, profiles=profiles)
+    windows, labels = tables["interaction_windows"], tables.get("reasoning_labels")
+    seen = {"descriptions": tables.get("item_descriptions"), "profiles": tables.get("user_profiles")}
+    context = load_context(tables["items"], **seen)
     reasoning = {window_name(row): str(row["text"]) for row in read_rows(labels)} if labels else {}
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
@@ -71,23 +63,19 @@ def build_splits(
         # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
         why = "the teacher's answer was empty, cut or failed"
         log(f"{bare} training rows have no reasoning ({why}): they teach their label alone")
-    # figures of training events, which hold no target of any window
-    features = window_features(windows, interactions, cut=next(iter(dataset.cuts), None)).to_pylist() if interactions else []
-    items_known = {
-        window_name(row): {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
-        for row in features
-    }
+    figures = _figures(dataset, variant, tables)
 
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
-        figures = dict(items_known[window_name(row)]) if "item" in variant.hints else {}
+        known: dict[str, float] = figures.get(window_name(row), {})
         if "history" in variant.hints:
-            figures |= {"likes": float(sum(row["history_liked"])), "shown": float(len(row["history_liked"]))}
+            known |= {"likes": sum(row["history_liked"]), "shown": len(row["history_liked"])}
         told: dict[str, Any] = {
             "liked": bool(row["label"]),
             "reasoning": reasoning.get(window_name(row), ""),
-            "hints": grounding(figures),
+            "hints": grounding(known),
         }
-        return student_record(context.window(row), kind=dataset.item_kind, label_only=not variant.reasoning, **told)
+        answers = {"label_only": not variant.reasoning, "lists": variant.lists}
+        return student_record(context.window(row), kind=dataset.item_kind, **answers, **told)
 
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
@@ -102,24 +90,28 @@ def build_splits(
     )
 
 
-def train(
-    splits: Path,
-    settings: TrainingSettings,
-    tokens_per_batch: int,
-    data_root: Path,
-    scratch: Path,
-    *,
-    checkpoints: Path,
-    data_version: str,
-    log: Log = print,
-) -> Output:
-    """Fine-tune the student on ``sft_splits``, of `data_version`, and seal its adapter into a folder that says what it is.
+def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """What a variant's hints say of each window, by its name, from training events, which hold no target of any window."""
+    arguments, found = {"cut": next(iter(dataset.cuts), None)}, defaultdict[str, dict[str, float]](dict)
+    events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in tables]
+    if "item" in variant.hints:
+        for row in window_features(*events, **arguments).to_pylist():
+            found[window_name(row)] |= {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
+    if "factorisation" in variant.hints:
+        for row in factorise(*events, **arguments).to_pylist():
+            found[window_name(row)]["expected"] = 1 / (1 + math.exp(-row["score"]))
+    return found
+
+
+def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, checkpoints: Path, log: Log = print) -> Output:
+    """Fine-tune the student on ``sft_splits`` and seal its adapter into a folder that says what it is.
 
     A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time.
     """
-    base = store.resolve(settings.base_model, data_root, log=log)
+    splits = inputs.of("sft_splits")
+    base = store.resolve(settings.base_model, inputs.lake.root, log=log)
     chat = Chat(store.load_tokenizer(base))
-    rows = read_rows(splits)
+    rows = read_rows(inputs.lake.path_of(splits))
     learned, valid = (
         encode_rows([row for row in rows if row["split"] == split], chat, max_tokens=settings.max_tokens)
         for split in ("train", "valid")
@@ -127,12 +119,12 @@ def train(
     decides = {
         "base_model": settings.base_model,
         "base_identity": store.identity(settings.base_model),
-        "data_version": data_version,
+        "data_version": splits.data_version,
         "settings": settings.model_dump(),
         "templates": STUDENT_TEMPLATES,
         "chat_template": sha256_json(chat.tokenizer.chat_template),
     }
-    folder = scratch / "adapter"
+    folder = inputs.scratch / "adapter"
     with compute.lease(log=log) as device:
         result = train_adapter(
             learned,
@@ -164,22 +156,22 @@ def train(
 def predict(
     dataset: Dataset,
     method: str,
-    splits: Path,
+    inputs: Inputs,
     base_model: str,
     scoring: ScoringSettings,
-    data_root: Path,
     *,
     max_tokens: int,
-    adapter: Path | None = None,
     log: Log = print,
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
 
-    An explanation continues from the label that the model itself predicted, never from the true one. Without an
-    `adapter` the student is zero-shot; a row longer than `max_tokens` loses its oldest history, as in training.
+    An explanation continues from the label that the model itself predicted, never from the true one. Without a
+    ``lora_model`` the student is zero-shot; a row longer than `max_tokens` loses its oldest history, as in training.
     """
     import pyarrow as pa
 
+    data_root, adapter = inputs.lake.root, inputs.find("lora_model")
+    splits = inputs.lake.path_of(inputs.of("sft_splits"))
     rows: list[dict[str, Any]] = [row for row in read_rows(splits) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
     with open_engine(base_model, data_root, batch_size=scoring.batch_size, adapter=adapter, log=log) as engine:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.factorisation import factorise, matrix_factorisation
+from reasoningrec_assets.baselines.features import Task
+from reasoningrec_assets.baselines.matrix_factorisation import factorise, matrix_factorisation
 from reasoningrec_assets.lake.schemas import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def test_it_finds_tastes_that_no_rate_shows_and_no_target_is_learnt_from(data: D
 def test_an_unseen_user_and_item_get_the_mean_and_equal_seeds_equal_scores(data: Data) -> None:
     two_tastes(data)
     data.windows[-1] |= {"user_id": "new", "target_item_id": "never rated"}
-    paths = data.write()
-    table = matrix_factorisation("toy", *paths)
+    windows, interactions = data.write()
+    task = Task("toy", "matrix_factorisation", {"interaction_windows": windows, "cleaned_interactions": interactions})
+    table, _ = matrix_factorisation(task)
     assert table.schema == PREDICTIONS.arrow()
     assert table.num_rows == 120
     events = [row["liked"] for row in data.interactions if row["position"] < 17 or row["user_id"] == data.windows[-2]["user_id"]]
     (new,) = [row for row in table.to_pylist() if row["user_id"] == "new"]
     assert new["probability"] == pytest.approx(np.mean(events), abs=0.02)
-    assert matrix_factorisation("toy", *paths) == table
+    assert matrix_factorisation(task)[0] == table

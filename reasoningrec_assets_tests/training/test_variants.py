@@ -33,9 +33,9 @@ def tables(tmp_path):
     ]
     made = {}
     for name, rows, schema in (
-        ("windows", windows, INTERACTION_WINDOWS),
+        ("interaction_windows", windows, INTERACTION_WINDOWS),
         ("items", items, ITEMS),
-        ("interactions", interactions, CLEANED_INTERACTIONS),
+        ("cleaned_interactions", interactions, CLEANED_INTERACTIONS),
     ):
         made[name] = tmp_path / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=schema.arrow()), made[name])
@@ -43,9 +43,8 @@ def tables(tmp_path):
 
 
 def rows_of(tables, variant):
-    interactions = tables["interactions"] if VARIANTS[variant].hints else None
-    arguments = (registry.get("ml100k"), VARIANTS[variant], tables["windows"], tables["items"], SAMPLING)
-    return build_splits(*arguments, interactions=interactions).table.to_pylist()
+    read = {table: tables[table] for table in VARIANTS[variant].inputs}
+    return build_splits(registry.get("ml100k"), VARIANTS[variant], SAMPLING, read).table.to_pylist()
 
 
 def test_a_variant_without_reasoning_draws_its_own_balanced_rows(tables):
@@ -62,3 +61,25 @@ def test_a_grounded_row_says_what_training_events_say_and_no_target(tables):
         assert f"The user liked {history.count('- liked')} of these 3." in row["input"]
         # items 3 to 5 are targets of everybody: no event of theirs is a training event
         assert "rated the target 0 times" in row["input"]
+
+
+def test_a_collaborative_row_says_what_the_factorisation_expects(tables):
+    assert all("expects a like with" in row["input"] for row in rows_of(tables, "collaborative"))
+
+
+def test_tallrec_rows_show_bare_titles_and_the_liked_ones_first(tables):
+    for row in rows_of(tables, "tallrec"):
+        tags = [line.split(":")[0] for line in row["input"].splitlines() if line.startswith("- ")]
+        assert tags == sorted(tags, reverse=True)
+        assert len(tags) == 3
+
+
+def test_a_variant_reads_what_it_shows_and_has_what_differs_for_itself():
+    no_profile, no_description, k64 = (VARIANTS[name] for name in ("no_profile", "no_description", "k64"))
+    assert "user_profiles" not in no_profile.inputs
+    assert no_profile.asset("reasoning_labels") == "study/no_profile/reasoning_labels"
+    assert "item_descriptions" not in no_description.inputs
+    assert no_description.asset("user_profiles") == "study/no_description/user_profiles"
+    assert k64.asset("user_profiles") == "user_profiles"
+    assert k64.asset("reasoning_labels") == "study/k64/reasoning_labels"
+    assert VARIANTS["label_only"].inputs == ("interaction_windows", "items", "item_descriptions", "user_profiles")

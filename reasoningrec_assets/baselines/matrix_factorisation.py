@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reasoningrec_assets.baselines.features import TRAINING_EVENTS, predictions_table
+from reasoningrec_assets.baselines.features import TRAINING_EVENTS, Made, Task, predictions_table
 from reasoningrec_assets.sql import connect, query
 
 FACTORS, EPOCHS, BATCH, RATE, DECAY = 8, 40, 8192, 0.02, 0.02
@@ -71,10 +71,8 @@ def factorise(windows: Path, interactions: Path, *, cut: int | None = None, seed
     return asked.select(["split", "user_id", "target_item_id", "label"]).append_column("score", pa.array(found.double().numpy()))
 
 
-def matrix_factorisation(
-    dataset_name: str, windows: Path, interactions: Path, *, cut: int | None = None, seed: int = 0
-) -> pa.Table:
-    """Rows of `predictions`, without explanations, for every valid and test row."""
-    scored = factorise(windows, interactions, cut=cut, seed=seed)
+def matrix_factorisation(task: Task) -> Made:
+    """The factorisation's log-odds; it knows nothing of the windows but which rows it is asked."""
+    scored = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
     rows = scored.filter(pa.array(scored["split"].to_numpy() != "train"))
-    return predictions_table(dataset_name, "matrix_factorisation", rows, rows["score"].to_numpy())
+    return predictions_table(task, rows, rows["score"].to_numpy()), {}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.comparison import delong
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.metrics.comparison import delong
 
 DRAW = np.random.default_rng(5)
 

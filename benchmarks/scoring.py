@@ -1,0 +1,65 @@
+"""Rows scored per second, beside generating an answer to read its label and lm-evaluation-harness's two choices."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks import students
+from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
+from benchmarks.inputs import MODEL
+from reasoningrec_assets.compute import precision
+from reasoningrec_assets.metrics.ranking import auc
+from reasoningrec_assets.models import store
+
+
+def run(quick: bool) -> list[Figure]:
+    dtype = str(precision(students.this_device())).removeprefix("torch.")
+    rows = students.synthetic_rows(4) if quick else students.real_rows("test", 64)
+    few = rows[: 1 if quick else 8]  # each takes the published way ten seconds and more
+    folder, labels = store.resolve(MODEL, CACHE), students.chat().label_tokens()
+    chosen = CACHE / "labels.json"
+    chosen.write_text(json.dumps({"prefix": labels.prefix, "yes": labels.yes[0], "no": labels.no[0]}), encoding="utf-8")
+    paths = {"all": students.saved("scored", rows), "few": students.saved("scored-few", few)}
+    mine = Contestant("ours", ours("students", "score", dtype))
+    harness = Contestant("lm-eval", peer("lm_eval", "lm_eval_choice.py", str(folder), str(paths["all"]), str(chosen), dtype))
+    published = Contestant("published", peer("trl", "published_student.py", str(folder), str(paths["few"]), "score", dtype))
+    count = 1 if quick else 5
+    both = rounds([mine, harness], count, path=str(paths["all"]))
+    alone = rounds([mine, published], 1 if quick else 3, path=str(paths["few"]))
+    scores = both["ours"][0].pop("scores")
+    for contestant in (mine, harness, published):
+        contestant.close()
+    seconds = {who: [one["seconds"] for one in answers] for who, answers in both.items()}
+    slow = {who: [one["seconds"] for one in answers] for who, answers in alone.items()}
+    expected = _plain([row.prompt + list(labels.prefix) for row in rows], labels)
+    off = max(abs(one - other) for one, other in zip(scores, expected, strict=True))
+    truth = [row.label for row in rows]
+    figures = [
+        Figure("times the published way", median_ratio(slow["published"], slow["ours"]), 8, details=students.shape(rows)),
+        Figure(
+            "times lm-evaluation-harness",
+            median_ratio(seconds["lm-eval"], seconds["ours"]),
+            1.5,
+            details={f"rows/s of {who}": len(rows) * count / sum(taken) for who, taken in seconds.items()},
+        ),
+    ]
+    if dtype == "float32":
+        figures.append(Figure("largest difference of log-odds to a plain fp32 pass", off, 1e-3, at_most=True))
+    else:
+        gap = abs(auc(truth, scores) - auc(truth, expected))
+        figures.append(Figure("difference of AUC to a plain fp32 pass", gap, 0.002, at_most=True, details={"log-odds": off}))
+    return figures
+
+
+def _plain(rows: list[list[int]], labels) -> list[float]:
+    """One row, one forward pass, the whole output matrix."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(store.resolve(MODEL, CACHE), dtype=torch.float32)
+    found = []
+    with torch.inference_mode():
+        for row in rows:
+            last = model(torch.tensor([row])).logits[0, -1]
+            found.append(float(last[list(labels.yes)].logsumexp(0) - last[list(labels.no)].logsumexp(0)))
+    return found

@@ -1,0 +1,166 @@
+"""The rows that the student's benchmarks share, in tokens as files, and ours as a contestant that trains or scores them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.harness import CACHE, fresh_folder, serve
+from benchmarks.inputs import MODEL
+from reasoningrec_assets.compute import Device
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.models import store
+from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.settings import TrainingSettings
+from reasoningrec_assets.training.encode import EncodedRow, encode_rows
+from reasoningrec_assets.training.lora import _adapted, _Run
+from reasoningrec_assets.training.scoring import label_log_odds
+
+LONGEST, STEP = 2100, 8  # tokens that the published way pads to; rows of an optimizer step
+SETTINGS = TrainingSettings(
+    base_model=MODEL,
+    lora_rank=8,
+    lora_alpha=16,
+    lora_dropout=0.0,
+    target_modules=["q_proj", "v_proj"],
+    learning_rate=1e-4,
+    batch_size=STEP,
+    tokens_per_micro_batch=4096,
+    epochs=1,
+    patience=1,
+    max_tokens=LONGEST,
+    seed=0,
+)
+
+
+def real_rows(split: str, count: int) -> list[EncodedRow]:
+    """Rows of ml100k's materialized ``sft_splits``, which hold descriptions, profiles and reasonings that a model wrote."""
+    root = Path(os.environ.get("REASONINGREC_DATA", "data"))
+    versions = sorted((root / "lake" / "sft_splits" / "ml100k").rglob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    if not versions:
+        raise SystemExit(f"{root} holds no sft_splits of ml100k: run `make materialize DATASET=ml100k` first")
+    rows = [row for row in read_rows(versions[-1]) if row["split"] == split][:count]
+    return encode_rows(rows, chat(), max_tokens=LONGEST)
+
+
+def synthetic_rows(count: int) -> list[EncodedRow]:
+    """Rows with nothing in common, of 300 to 900 tokens, a tenth of them the answer."""
+    drawn = random.Random(0)
+    labels, made = chat().label_tokens(), []
+    for number in range(count):
+        length = drawn.randint(300, 900)
+        tokens = [drawn.randint(1000, 40000) for _ in range(length)]
+        liked = number % 2 == 0
+        answer = [*labels.prefix, (labels.yes if liked else labels.no)[0], *tokens[-length // 10 :]]
+        made.append(EncodedRow(f"row {number}", "", tokens[: length - len(answer)], answer, liked, 0))
+    return made
+
+
+def many_targets(users: int, targets: int) -> list[EncodedRow]:
+    """Several targets for each of some users: what a recommendation run scores."""
+    from benchmarks.inputs import tables
+    from reasoningrec_assets.prompts.context import load_context
+    from reasoningrec_assets.prompts.render import student_record
+
+    windows, items = tables()
+    context = load_context(items)
+    rows = [row for row in read_rows(windows) if row["split"] == "test"][:users]
+    asked = [row | {"target_item_id": item} for row in rows for item in sorted(context.items)[:targets]]
+    records = [
+        row | student_record(context.window(row), kind="movie", label_only=True, liked=True, reasoning="", hints="")
+        for row in asked
+    ]
+    return encode_rows(records, chat(), max_tokens=LONGEST)
+
+
+def chat() -> Chat:
+    return Chat(store.load_tokenizer(store.resolve(MODEL, CACHE)))
+
+
+def saved(name: str, rows: list[EncodedRow]) -> Path:
+    """The rows as a file that a peer, which has none of our code, reads too."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"rows-{name}.json"
+    path.write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
+    return path
+
+
+def loaded(path: str) -> list[EncodedRow]:
+    return [EncodedRow(**row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
+
+
+def shape(rows: list[EncodedRow]) -> dict[str, float]:
+    lengths = [len(row.prompt) + len(row.answer) for row in rows]
+    return {"rows": len(rows), "median tokens": statistics.median(lengths), "longest": max(lengths)}
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def training_run(dtype: str) -> _Run:
+    """The product's training, ready for its first step, on the processor or the card, whatever the dtype."""
+    import torch
+
+    device = this_device()
+    run = _Run(_adapted(store.resolve(MODEL, CACHE), SETTINGS, device), chat(), SETTINGS, device, lambda _: None)
+    if dtype == "float32":
+        run.model.float()
+    assert next(run.model.get_base_model().parameters()).dtype == getattr(torch, dtype)
+    return run
+
+
+def this_device() -> Device:
+    from reasoningrec_assets.compute import visible_devices
+
+    name = visible_devices()[0]
+    return Device(name, "cpu" if name == "cpu:0" else "cuda:0")
+
+
+def main(work: str, dtype: str, *flags: str) -> None:
+    import torch
+
+    device = this_device()
+    if work == "train":
+        run = training_run(dtype)
+
+        def step(order: dict) -> dict[str, float]:
+            rows = loaded(order["path"])
+            start = order["round"] * STEP % len(rows)
+            began = time.monotonic()
+            loss = run.step(rows[start : start + STEP], 1.0)
+            return {"seconds": time.monotonic() - began, "loss": loss, "mb": peak_mb()}
+
+        serve(step)
+        return
+    model = store.load_causal_model(store.resolve(MODEL, CACHE), getattr(torch, dtype), device.torch_name)
+    if "unshared" in flags:
+        from reasoningrec_assets.training import packing
+
+        packing.SHORTEST = sys.maxsize
+
+    def score(order: dict) -> dict:
+        rows = loaded(order["path"])
+        began = time.monotonic()
+        scores = label_log_odds(
+            model, rows, chat(), tokens_per_batch=4096, device=device.torch_name, log=lambda line: print(line, file=sys.stderr)
+        )
+        return {"seconds": time.monotonic() - began, "scores": scores}
+
+    serve(score)
+
+
+if __name__ == "__main__":
+    # a lease of its own: several contestants are loaded at once, and one at a time works
+    tempfile.tempdir = str(fresh_folder())
+    main(*sys.argv[1:])
+    shutil.rmtree(Path(tempfile.tempdir))

@@ -1,0 +1,38 @@
+"""The studies: for every variant a branch below `study/<variant>` with what it uses and nothing else, and a job that runs it."""
+
+import dagster as dg
+
+from reasoningrec_assets.assets.language import labels_of, profiles_of
+from reasoningrec_assets.assets.student import adapter_of, predictions_of, splits_of
+from reasoningrec_assets.training.variants import FULL, VARIANTS, Variant
+
+MAKERS = {"user_profiles": profiles_of, "reasoning_labels": labels_of}
+STUDIES = {name: variant for name, variant in VARIANTS.items() if variant is not FULL}
+
+
+def _branch(variant: Variant) -> list[dg.AssetsDefinition]:
+    own = [make(variant) for table, make in MAKERS.items() if table in variant.inputs and variant.asset(table) != table]
+    about = f"The variant {variant.name}: its fine-tuned student's log-odds and explanations."
+    trained = predictions_of(variant, variant.name, key=["study", variant.name, "predictions"], about=about)
+    return [*own, splits_of(variant), adapter_of(variant), trained]
+
+
+def _zero_shot(variant: Variant) -> dg.AssetsDefinition:
+    name, about = (
+        f"zero_shot_{variant.name}",
+        f"What the student's base says, before any fine-tuning, to the rows of {variant.name}.",
+    )
+    return predictions_of(variant, name, key=["zero_shot", variant.name, "predictions"], about=about, trained=False)
+
+
+BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
+# what the paper asks of a base model; K, the teacher and the loss have no part in a zero-shot answer
+ZERO_SHOT = {name: _zero_shot(STUDIES[name]) for name in ("titles", "no_profile", "no_description")}
+
+studies = [*(asset for branch in BRANCHES.values() for asset in branch), *ZERO_SHOT.values()]
+jobs = [
+    dg.define_asset_job(
+        f"study_{name}", dg.AssetSelection.assets(*branch).upstream(), description=f"The variant {name} of the study."
+    )
+    for name, branch in BRANCHES.items()
+]

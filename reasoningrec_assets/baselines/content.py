@@ -1,0 +1,39 @@
+"""A content model: how near the target's words are to those of the items that the user liked, and to the others'."""
+
+import numpy as np
+import pyarrow as pa
+
+from reasoningrec_assets.baselines.feature_models import fitted, regression
+from reasoningrec_assets.baselines.features import Made, Task, taught
+from reasoningrec_assets.prompts.context import load_context
+from reasoningrec_assets.prompts.render import item_text
+from reasoningrec_assets.sql import query
+
+_WINDOWS_SQL = """
+SELECT split, user_id, target_item_id, label, history_item_ids, history_liked FROM read_parquet($windows)
+ORDER BY split, user_id, target_item_id
+"""
+
+
+def content(task: Task) -> Made:
+    """Logistic regression on two cosines of TF-IDF vectors: of the target with the liked items' mean, and with the others'."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    items = load_context(task.tables["items"], descriptions=task.tables.get("item_descriptions")).items
+    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([item_text(item) for item in items.values()])
+    place = {item: row for row, item in enumerate(items)}
+    table = query(_WINDOWS_SQL, windows=task.tables["interaction_windows"])
+    cosines = np.zeros((table.num_rows, 2))
+    for number, row in enumerate(table.to_pylist()):
+        target = vectors[place[row["target_item_id"]]]
+        for column, wanted in enumerate((True, False)):
+            shown = [
+                place[item] for item, liked in zip(row["history_item_ids"], row["history_liked"], strict=True) if liked == wanted
+            ]
+            if shown:
+                cosines[number, column] = (normalize(vectors[shown].sum(axis=0).A) @ target.T).item()
+    names = ("cosine_liked", "cosine_disliked")
+    for name, column in zip(names, cosines.T, strict=True):
+        table = table.append_column(name, pa.array(column))
+    return fitted(task, table, names, taught(task, table), regression())
