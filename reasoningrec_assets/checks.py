@@ -20,16 +20,7 @@ _EVALUATED = (*evaluation.STAGES, *evaluation.METHODS.values(), evaluation.evalu
 MOST_OVER_LIMIT = 0.1
 _WARN = dg.AssetCheckSeverity.WARN
 TABLE_ASSETS = tuple(asset for asset in _EVALUATED if asset.key.path[-1] in TABLES)
-
-
-_COLUMNS_SQL = """
-WITH found AS (SELECT DISTINCT name FROM parquet_schema($path) WHERE name NOT IN ('schema', 'list', 'element'))
-SELECT count(*) FILTER (found.name IS NULL OR declared.name IS NULL) AS differing_columns
-FROM found FULL JOIN (SELECT unnest($declared) AS name) AS declared ON found.name = declared.name"""
-_BALANCE_SQL = """
-SELECT avg(label::int) FILTER (split = 'train') AS train_liked_share, avg(label::int) FILTER (split = 'test') AS test_liked_share
-FROM read_parquet($path)"""
-_COVERAGE_SQL = "SELECT min(value) AS least_coverage FROM read_parquet($path) WHERE metric = 'coverage'"
+_SQL = sql.statements(__file__)
 
 # What holds where a check passes, by check; those of `probes.FORBIDDEN` say it in their first line.
 _HOLDS = {
@@ -81,7 +72,7 @@ def _check(
 
 def _table_checks(asset: dg.AssetsDefinition) -> Iterator[dg.AssetChecksDefinition]:
     key = ", ".join(TABLES[asset.key.path[-1]].key)
-    yield _check(asset, "schema", _COLUMNS_SQL)
+    yield _check(asset, "schema", _SQL["columns"])
     counts = f"SELECT count(*) AS rows, count(*) - count(DISTINCT ({key})) AS repeated_keys FROM read_parquet($path)"
     yield _check(asset, "rows", counts, lambda f: f["rows"] > 0 and f["repeated_keys"] == 0)
 
@@ -113,6 +104,6 @@ asset_checks = [
         _WARN,
         sides=("all",),
     ),
-    _check(student.sft_splits, "label_balance", _BALANCE_SQL, lambda f: all(0 < share < 1 for share in f.values())),
-    _check(evaluation.evaluation_metrics, "coverage", _COVERAGE_SQL, lambda f: f["least_coverage"] == 1),
+    _check(student.sft_splits, "label_balance", _SQL["balance"], lambda f: all(0 < share < 1 for share in f.values())),
+    _check(evaluation.evaluation_metrics, "coverage", _SQL["coverage"], lambda f: f["least_coverage"] == 1),
 ]

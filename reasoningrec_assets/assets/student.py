@@ -43,8 +43,12 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
         sampling = settings_of(SamplingSettings, "sampling", config, dataset, variant)
 
         def build(inputs: Inputs) -> Output:
+            from reasoningrec_assets.datasets.sources import raw_paths
+            from reasoningrec_assets.training.exchange import given_splits
             from reasoningrec_assets.training.student import build_splits
 
+            if variant.given:
+                return given_splits(dataset, raw_paths(inputs["raw_dataset"], inputs.lake.root))
             tables = {table: inputs[variant.asset(table)] for table in variant.inputs}
             return build_splits(dataset, variant, sampling, tables, log=context.log.info)
 

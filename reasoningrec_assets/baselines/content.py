@@ -4,15 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from reasoningrec_assets.baselines.feature_models import fitted, regression
-from reasoningrec_assets.baselines.features import Made, Task, taught
+from reasoningrec_assets.baselines.features import SQL, Made, Task, taught
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import item_text
 from reasoningrec_assets.sql import query
-
-_WINDOWS_SQL = """
-SELECT split, user_id, target_item_id, label, history_item_ids, history_liked FROM read_parquet($windows)
-ORDER BY split, user_id, target_item_id
-"""
 
 
 def content(task: Task) -> Made:
@@ -23,7 +18,7 @@ def content(task: Task) -> Made:
     items = load_context(task.tables["items"], descriptions=task.tables.get("item_descriptions")).items
     vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([item_text(item) for item in items.values()])
     place = {item: row for row, item in enumerate(items)}
-    table = query(_WINDOWS_SQL, windows=task.tables["interaction_windows"])
+    table = query(SQL["histories"], windows=task.tables["interaction_windows"])
     cosines = np.zeros((table.num_rows, 2))
     for number, row in enumerate(table.to_pylist()):
         target = vectors[place[row["target_item_id"]]]

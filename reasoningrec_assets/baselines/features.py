@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasoningrec_assets.lake.schemas import PREDICTIONS
-from reasoningrec_assets.sql import query
+from reasoningrec_assets.sql import query, statements
 
 FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "recent_like_rate")
 
 # Pseudo-events at the prior that a rate is smoothed with: few for a user's history, whose length is H, more for an
-# item, whose few events come from other users.
-HISTORY_PSEUDO_EVENTS, ITEM_PSEUDO_EVENTS = 2.0, 20.0
-# Recent means the last five, but never more than half of what is shown: with H=4 it would repeat the like rate.
-RECENT_ITEMS = 5
+# item, whose few events come from other users. Recent means the last five, but never more than half of what is shown: with
+# H=4 it would repeat the like rate.
+SMOOTHING: dict[str, Any] = {"history_pseudo_events": 2.0, "item_pseudo_events": 20.0, "recent_items": 5}
 
 
 @dataclass(frozen=True)
@@ -36,45 +36,7 @@ class Task:
 
 Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics
 
-SHOWN = f"""
-WITH prior AS (  -- like rate of the train targets; one half of a like is added to each side, so it is never 0 or 1
-    SELECT (count(*) FILTER (label) + 0.5) / (count(*) + 1.0) AS rate FROM read_parquet($windows) WHERE split = 'train'
-),
-shown AS (
-    SELECT split, user_id, target_item_id, label, history_liked, rate,
-        (len(list_filter(history_liked, lambda liked: liked)) + {HISTORY_PSEUDO_EVENTS} * rate)
-            / (len(history_liked) + {HISTORY_PSEUDO_EVENTS}) AS like_rate,
-        history_liked[-least({RECENT_ITEMS}, (len(history_liked) + 1) // 2)::INTEGER:] AS recent
-    FROM read_parquet($windows) CROSS JOIN prior
-)"""
-
-# An interaction counts as a training event when it lies strictly before its user's earliest target of any split.
-# Leaving the train targets out too costs one event per user, and means that no row ever sees its own label: counting
-# them, and leaving only a row's own out, turns an item's like rate against the label of the very row (an item liked
-# once looks unliked to the one train row that liked it), which the test rows don't have. Where windows are cut by
-# dates, only what happened before the first cut counts, whoever did it.
-TRAINING_EVENTS = """
-first_target AS (
-    SELECT user_id, min(position) AS position
-    FROM read_parquet($interactions) AS events SEMI JOIN read_parquet($windows) AS windows
-      ON events.user_id = windows.user_id AND item_id = target_item_id GROUP BY user_id
-),
-training_events AS (
-    SELECT events.user_id, item_id, liked FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
-    WHERE coalesce(events."timestamp" < $cut, first_target.position IS NULL OR events.position < first_target.position)
-)"""
-
-_FEATURES_SQL = f"""{SHOWN},
-{TRAINING_EVENTS},
-item_events AS (SELECT item_id, count(*) AS events, count(*) FILTER (liked) AS likes FROM training_events GROUP BY item_id)
-SELECT split, user_id, target_item_id, label, like_rate,
-    (coalesce(likes, 0) + {ITEM_PSEUDO_EVENTS} * rate) / (coalesce(events, 0) + {ITEM_PSEUDO_EVENTS}) AS item_like_rate,
-    ln(1 + coalesce(events, 0)) AS item_popularity,
-    coalesce(history_liked[-1]::INTEGER, rate)::DOUBLE AS last_label,
-    CASE WHEN len(recent) = 0 THEN rate ELSE len(list_filter(recent, lambda liked: liked)) / len(recent) END::DOUBLE
-        AS recent_like_rate
-FROM shown LEFT JOIN item_events ON item_id = target_item_id ORDER BY split, user_id, target_item_id
-"""
+SQL = statements(__file__)
 
 
 def task_features(task: Task) -> pa.Table:
@@ -91,7 +53,7 @@ def window_features(windows: Path, interactions: Path, *, cut: int | None = None
     later half). An empty history and an unseen item take the like rate of the train targets. Rows are ordered by the key.
     ``cut`` is the first cut of global-temporal windows, in seconds.
     """
-    return query(_FEATURES_SQL, windows=windows, interactions=interactions, cut=cut)
+    return query(SQL["features"].format(**SQL), windows=windows, interactions=interactions, cut=cut, **SMOOTHING)
 
 
 def taught(task: Task, table: pa.Table) -> NDArray[np.bool_]:

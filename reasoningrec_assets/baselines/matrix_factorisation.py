@@ -6,28 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reasoningrec_assets.baselines.features import TRAINING_EVENTS, Made, Task, predictions_table
-from reasoningrec_assets.sql import connect, query
+from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_table
+from reasoningrec_assets.sql import connect, query, statements
 
 FACTORS, EPOCHS, BATCH, RATE, DECAY = 8, 40, 8192, 0.02, 0.02
 
-_EVENTS_SQL = f"""
-WITH {TRAINING_EVENTS},
-users AS (SELECT user_id, row_number() OVER (ORDER BY user_id) AS number FROM (SELECT DISTINCT user_id FROM training_events)),
-things AS (SELECT item_id, row_number() OVER (ORDER BY item_id) AS number FROM (SELECT DISTINCT item_id FROM training_events))
-"""
-_FIT_SQL = f"""{_EVENTS_SQL}
-SELECT users.number AS user_number, things.number AS item_number, liked
-FROM training_events JOIN users USING (user_id) JOIN things USING (item_id) ORDER BY user_number, item_number
-"""
-# an unseen user or item has number 0, whose bias and factors are nothing
-_ASK_SQL = f"""{_EVENTS_SQL}
-SELECT split, windows.user_id, target_item_id, label,
-    coalesce(users.number, 0) AS user_number, coalesce(things.number, 0) AS item_number
-FROM read_parquet($windows) AS windows
-LEFT JOIN users ON users.user_id = windows.user_id LEFT JOIN things ON things.item_id = target_item_id
-ORDER BY split, windows.user_id, target_item_id
-"""
+_SQL = statements(__file__)
 
 
 def factorise(windows: Path, interactions: Path, *, cut: int | None = None, seed: int = 0) -> pa.Table:
@@ -39,7 +23,9 @@ def factorise(windows: Path, interactions: Path, *, cut: int | None = None, seed
     import torch
 
     values: dict[str, Any] = {"windows": windows, "interactions": interactions, "cut": cut}
-    events, asked = query(_FIT_SQL, on=connect(threads=1), **values), query(_ASK_SQL, **values)
+    numbered = _SQL["numbered"].format(training_events=SQL["training_events"])
+    fit, ask = (_SQL[name].format(numbered=numbered) for name in ("fit", "ask"))
+    events, asked = query(fit, on=connect(threads=1), **values), query(ask, **values)
     user, item = (torch.from_numpy(events[name].to_numpy().copy()) for name in ("user_number", "item_number"))
     liked = torch.from_numpy(events["liked"].to_numpy().astype(np.float32))
     draw = torch.Generator().manual_seed(seed)

@@ -11,15 +11,11 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from reasoningrec_assets.baselines.features import Made, Task, predictions_table, taught
+from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_table, taught
 from reasoningrec_assets.sql import query
 
 WIDTH, HORIZONTAL, VERTICAL = 50, 16, 4  # of an embedding; Caser's filters
 EPOCHS, BATCH, RATE, DROPOUT = 30, 128, 1e-3, 0.2
-_WINDOWS_SQL = """
-SELECT split, user_id, target_item_id, label, history_item_ids, history_liked FROM read_parquet($windows)
-ORDER BY split, user_id, target_item_id
-"""
 
 
 class _SASRec(nn.Module):
@@ -66,7 +62,7 @@ def caser(task: Task) -> Made:
 
 
 def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
-    table = query(_WINDOWS_SQL, windows=task.tables["interaction_windows"])
+    table = query(SQL["histories"], windows=task.tables["interaction_windows"])
     rows = table.to_pylist()
     numbers = {
         item: n for n, item in enumerate(sorted({i for r in rows for i in (r["target_item_id"], *r["history_item_ids"])}), 1)

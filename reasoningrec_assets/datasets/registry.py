@@ -15,6 +15,7 @@ Setting = int | float | str | bool
 Column = Literal["user_id", "item_id", "rating", "timestamp", "title", "brand", "price", "genres", "year", "text", "verified"]
 Role = Literal["ratings", "items", "reviews"]
 TimeUnit = Literal["seconds", "milliseconds", "iso"]  # since 1970, or texts such as 2020-01-31
+SPLITS = ("train", "valid", "test")
 COLUMNS: dict[Role, tuple[Column, ...]] = {
     "ratings": ("user_id", "item_id", "rating", "timestamp"),
     "items": ("item_id", "title", "brand", "price", "genres", "year"),
@@ -59,13 +60,18 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Partition key.")
     title: str = Field(description="Name for people.")
-    adapter: Literal["movielens", "amazon", "tables"] = Field(default="tables", description="Which adapter reads the raw files.")
+    adapter: Literal["movielens", "amazon", "tables", "published"] = Field(
+        default="tables", description="Which adapter reads the raw files."
+    )
     item_kind: str = Field(default="movie", description="What prompts call an item.")
     tables: dict[Role, Table] = Field(default={}, description="Adapter tables: the files by role.")
     lowest: float = Field(default=0.5, description="Adapter tables: a rating below this is an error.")
     highest: float = Field(default=5, description="Adapter tables: a rating above this is an error.")
     raw_files: dict[str, RawRole] = Field(
-        default_factory=lambda known: {role: RawRole(names=(table.file,)) for role, table in known.get("tables", {}).items()},
+        default_factory=lambda known: (
+            {split: RawRole(names=(f"{split}.json",)) for split in SPLITS if known.get("adapter") == "published"}
+            | {role: RawRole(names=(table.file,)) for role, table in known.get("tables", {}).items()}
+        ),
         description="Expected raw files by role; by default those of the tables.",
     )
     sources: tuple[Source, ...] = Field(default=(), description="Where the files come from, in the order tried.")
@@ -104,7 +110,9 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         used += [f"{role}: {theirs}" for role, table in self.tables.items() for theirs in table.columns.values()]
         if twice := [name for name, times in Counter(used).items() if times > 1]:
             raise ValueError(f"two of the tables, or two columns of one, are the same, {', '.join(twice)}")
-        read = {"movielens": {"ratings", "items"}, "amazon": set[str](), "tables": {*self.tables}}[self.adapter]
+        read = {"movielens": {"ratings", "items"}, "amazon": set[str](), "tables": {*self.tables}, "published": {*SPLITS}}[
+            self.adapter
+        ]
         if lacking := sorted(read - {role for role, raw in self.raw_files.items() if raw.required}):
             raise ValueError(f"the adapter {self.adapter} reads {', '.join(lacking)}: raw_files must have them, and required")
         rule = self.liked_above if self.liked_at_least is None else self.liked_at_least

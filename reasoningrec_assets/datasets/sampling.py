@@ -3,24 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from reasoningrec_assets.sql import query
+from reasoningrec_assets.sql import query, statements
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A draw orders rows by a hash, so it doesn't depend on the file's order, and one more user changes at most a few rows.
-# The separator keeps ("1", "23") and ("12", "3") apart.
-_DRAW = "md5(concat_ws(chr(31), $seed, user_id, target_item_id)), user_id, target_item_id"
-_SIZES_SQL = "SELECT count(*) FILTER (label), count(*) FILTER (NOT label) FROM read_parquet($windows) WHERE split = 'train'"
-_TRAIN_SQL = f"""
-SELECT * FROM read_parquet($windows) WHERE split = 'train'
-QUALIFY row_number() OVER (PARTITION BY label ORDER BY {_DRAW}) <= CASE WHEN label THEN $liked ELSE $disliked END
-ORDER BY user_id, target_item_id
-"""
-_SAMPLE_SQL = f"""
-SELECT * FROM (SELECT * FROM read_parquet($windows) WHERE split = $split ORDER BY {_DRAW} LIMIT $n)
-ORDER BY user_id, target_item_id
-"""
+_SQL = statements(__file__)
 
 
 class Choice(NamedTuple):
@@ -33,10 +21,10 @@ class Choice(NamedTuple):
 def choose_train(windows: Path, k: int, seed: int) -> Choice:
     """K/2 liked and K/2 disliked rows of the train split (paper section 4); of an odd K the extra one is disliked."""
     # Where one class has too few rows, all of them are taken, and the other class fills up as far as it can.
-    liked, disliked = query(_SIZES_SQL, windows=windows).to_pylist()[0].values()
+    liked, disliked = query(_SQL["sizes"], windows=windows).to_pylist()[0].values()
     take_liked = min(liked, max(k // 2, k - disliked))
     take_disliked = min(disliked, max(k - k // 2, k - liked))
-    rows = query(_TRAIN_SQL, windows=windows, seed=seed, liked=take_liked, disliked=take_disliked)
+    rows = query(_SQL["train"], windows=windows, seed=seed, liked=take_liked, disliked=take_disliked)
     counts = {"requested": k, "taken": rows.num_rows, "liked": take_liked, "disliked": take_disliked}
     counts |= {"liked_available": liked, "disliked_available": disliked}
     counts["filled_up"] = max(0, take_liked - k // 2, take_disliked - (k - k // 2))
@@ -46,4 +34,4 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
 
 def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> "pa.Table":
     """``n`` rows of a split at their natural prevalence, or all where it has fewer; all columns, sorted by user id."""
-    return query(_SAMPLE_SQL, windows=windows, split=split, seed=seed, n=n)
+    return query(_SQL["sample"], windows=windows, split=split, seed=seed, n=n)

@@ -30,7 +30,7 @@ def label_log_odds(
         for batch in packs_by_tokens(whole, tokens_per_batch):
             packed = pack([whole[index] for index in batch])
             last = hidden_states(model, packed, device)[[places[-1] for places in packed.places]].float()
-            logits = last @ weight.T
+            logits = last @ weight.T.to(last.device)
             odds = logits[:, : len(labels.yes)].logsumexp(1) - logits[:, len(labels.yes) :].logsumexp(1)
             for index, score in zip(batch, odds.tolist(), strict=True):
                 scores[index] = score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +16,16 @@ from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
 from reasoningrec_assets.datasets.windows import window_name
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.generation.engines.transformers import open_engine
 from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import PREDICTIONS, SFT_SPLITS
-from reasoningrec_assets.lake.steps import Inputs, Output, seal
+from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
 from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.prompts.chat import Chat
@@ -92,13 +95,13 @@ def build_splits(
 
 def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     """What a variant's hints say of each window, by its name, from training events, which hold no target of any window."""
-    arguments, found = {"cut": next(iter(dataset.cuts), None)}, defaultdict[str, dict[str, float]](dict)
+    cut, found = next(iter(dataset.cuts), None), defaultdict[str, dict[str, float]](dict)
     events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in tables]
     if "item" in variant.hints:
-        for row in window_features(*events, **arguments).to_pylist():
+        for row in window_features(*events, cut=cut).to_pylist():
             found[window_name(row)] |= {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
     if "factorisation" in variant.hints:
-        for row in factorise(*events, **arguments).to_pylist():
+        for row in factorise(*events, cut=cut).to_pylist():
             found[window_name(row)]["expected"] = 1 / (1 + math.exp(-row["score"]))
     return found
 
@@ -171,6 +174,8 @@ def predict(
     import pyarrow as pa
 
     data_root, adapter = inputs.lake.root, inputs.find("lora_model")
+    if adapter is not None:
+        _same_base(adapter, base_model)
     splits = inputs.lake.path_of(inputs.of("sft_splits"))
     rows: list[dict[str, Any]] = [row for row in read_rows(splits) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
@@ -205,15 +210,27 @@ def predict(
         }
         for row, score in zip(rows, scores, strict=True)
     ]
-    dropped = float(sum(row.dropped for row in encoded))
+    metrics = {**explained.metrics, "scored_rows": float(len(rows)), "history_lines_dropped": sum(row.dropped for row in encoded)}
+    for split in ("valid", "test"):
+        mine = [place for place, row in enumerate(rows) if row["split"] == split]
+        found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
+        metrics |= {} if found is None else {f"{split}_auc": found}
     used = ({"role": "student base", "reference": base_model},)
     return Output(
         table=pa.Table.from_pylist(table, schema=PREDICTIONS.arrow()),
-        metrics={**explained.metrics, "scored_rows": float(len(rows)), "history_lines_dropped": dropped},
+        metrics=metrics,
         models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
         prompts=STUDENT_TEMPLATES,
         device=device,
     )
+
+
+def _same_base(adapter: Path, base_model: str) -> None:
+    made: dict[str, Any] = json.loads((adapter / MANIFEST).read_text(encoding="utf-8"))
+    if made["base_identity"] != store.identity(base_model):
+        problem = f"it was trained on {made['base_model']}, the settings name {base_model}"
+        remedy = "Set training.base_model to the adapter's base, or materialize lora_model again"
+        raise PermanentError("put the adapter on the student's base", where=str(adapter), problem=problem, remedy=remedy)
 
 
 def _example(dataset: Dataset, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Variant:
     profile: bool = False
     reasoning: bool = False  # it explains its prediction; else the label is all that it learns
     lists: bool = False  # TALLRec's form: titles alone, those liked first
+    given: bool = False  # rows made elsewhere, in the published code's files: see `exchange`
     hints: tuple[Hint, ...] = ()  # of the floors' figures, from training events alone
     settings: Mapping[SectionName, Mapping[str, Any]] = field(default_factory=dict[SectionName, Mapping[str, Any]])
 
@@ -32,6 +33,8 @@ class Variant:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The tables that its rows are made of."""
+        if self.given:
+            return ("raw_dataset",)
         wanted = {
             "item_descriptions": self.descriptions,
             "user_profiles": self.profile,
@@ -65,6 +68,7 @@ VARIANTS = {
         Variant("label_only", descriptions=True, profile=True),
         _full("blind_teacher", reasoning_labels={"teacher_mode": "blind", "temperature": 0.7, "top_p": 0.9}),
         _full("label_weight", training={"label_weight": 20.0}),
+        Variant("published", reasoning=True, given=True),
         Variant("titles"),
         Variant("tallrec", lists=True),
         Variant("grounded", hints=("history", "item")),

@@ -8,6 +8,7 @@ from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.resources.lake import LakeResource
 
 DEMO = "ml100k"
+MAIN = '+key:"evaluation_metrics" or key:"evaluation_report"'
 
 
 class Pipeline:
@@ -17,11 +18,9 @@ class Pipeline:
         self.lake = Lake(root)
         self.definitions = build_definitions(resources={"lake": LakeResource(root=str(root))})
 
-    def run(self, *, selection="*", partition=DEMO, config=None, raise_on_error=True, instance=None):
+    def run(self, *, selection=MAIN, partition=DEMO, config=None, raise_on_error=True, instance=None):
         job = self.definitions.resolve_implicit_global_asset_job_def()
-        keys = None
-        if selection != "*":
-            keys = list(dg.AssetSelection.from_string(selection).resolve(self.definitions.resolve_asset_graph()))
+        keys = list(dg.AssetSelection.from_string(selection).resolve(self.definitions.resolve_asset_graph()))
         return job.execute_in_process(
             partition_key=partition,
             asset_selection=keys,

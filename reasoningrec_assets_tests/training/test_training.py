@@ -290,3 +290,45 @@ def test_activations_that_are_computed_again_change_nothing(tiny_model, chat, se
     plain = train(tiny_model, chat, settings, tmp_path / "plain")
     again = train(tiny_model, chat, settings.model_copy(update={"activation_checkpointing": True}), tmp_path / "again")
     assert again.losses == pytest.approx(plain.losses, rel=1e-5)
+
+
+def test_a_base_too_big_for_one_card_is_spread_as_the_limits_say(tiny_model, monkeypatch):
+    """Two cards that are not there: transformers gets the limits by card, and accelerate fills one card, then the other."""
+    import accelerate
+    import transformers
+
+    asked = {}
+    real = transformers.AutoModelForCausalLM.from_pretrained
+
+    def load(folder, **more):
+        asked.update(more)
+        return real(folder, dtype=more["dtype"], local_files_only=True)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
+    model = load_causal_model(tiny_model, torch.float32, "cuda:0", max_memory={"0": "140KB", "1": "1GB"})
+    assert (asked["device_map"], asked["max_memory"]) == ("auto", {0: "140KB", 1: "1GB"})
+    spread = accelerate.infer_auto_device_map(
+        model, max_memory=asked["max_memory"], no_split_module_classes=model._no_split_modules
+    )
+    assert set(spread.values()) == {0, 1}
+    assert spread["model.layers.1"] == 1
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(tmp_path):
+    from reasoningrec_assets.training.student import _same_base
+
+    (tmp_path / "manifest.json").write_text(json.dumps({"base_model": "pypi:one==1", "base_identity": "pypi:one==1"}))
+    _same_base(tmp_path, "pypi:one==1")
+    with pytest.raises(PermanentError, match="trained on pypi:one==1, the settings name pypi:two==2"):
+        _same_base(tmp_path, "pypi:two==2")
+
+
+def test_history_reversed_and_target_swapped_change_the_score(tiny_model, chat, settings, tmp_path):
+    train(tiny_model, chat, settings, tmp_path / "adapter")
+    model = with_adapter(load_causal_model(tiny_model, torch.float32, "cpu"), tmp_path / "adapter")
+    (row,) = [row for row in rows(40) if row["input"].count("\n") > 5][:1]
+    lines, target = row["input"].split("\n\n")
+    changed = ["\n\n".join((lines, target)), "\n\n".join(("\n".join(reversed(lines.split("\n"))), target))]
+    changed.append("\n\n".join((lines, target.replace("Alien", "Casablanca"))))
+    scores = score(model, chat, encode_rows([row | {"input": text} for text in changed], chat, max_tokens=4000))
+    assert len({round(found, 5) for found in scores}) == 3

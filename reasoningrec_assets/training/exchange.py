@@ -1,0 +1,100 @@
+"""The published code's files: JSON lists of instruction, input and output, one per split, and of what a student answered.
+
+`python -m reasoningrec_assets.training.exchange PARTITION FOLDER` writes a partition's; a dataset whose adapter is
+``published`` reads its own.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reasoningrec_assets.datasets.registry import SPLITS, Dataset
+from reasoningrec_assets.datasets.windows import window_name
+from reasoningrec_assets.errors import PermanentError, PlatformError
+from reasoningrec_assets.lake.files import default_root
+from reasoningrec_assets.lake.schemas import SFT_SPLITS
+from reasoningrec_assets.lake.steps import Lake, Output
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.prompts.render import parse_answer, student_answer
+
+FIELDS = ("instruction", "input", "output")
+
+
+def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
+    """Write ``train.json``, ``valid.json`` and ``test.json``, and the student's ``predictions.json`` of the last two.
+
+    ``generated_outputs`` is the student's answer, with its explanation where it wrote one; ``logits`` holds one figure, the
+    log-odds of Yes against No.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {
+        kind: read_rows(lake.path_of(lake.newest(kind, partition))) for kind in ("sft_splits", "predictions")
+    }
+    lists = {split: [_fields(row) for row in rows["sft_splits"] if row["split"] == split] for split in SPLITS}
+    asked = {(row["split"], window_name(row)): _fields(row) for row in rows["sft_splits"]}
+    lists["predictions"] = []
+    for row in rows["predictions"]:
+        answer = student_answer(liked=row["score"] > 0, reasoning=row["explanation"] or "")
+        found = {"generated_outputs": answer, "logits": [row["score"]]}
+        lists["predictions"].append(asked[row["split"], window_name(row)] | found)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in lists.items():
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    return [folder / f"{name}.json" for name in lists]
+
+
+def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
+    """The rows of ``sft_splits`` that files in that form hold, by split; each is called by its place in its file.
+
+    PermanentError, with the row, where one is no record of the three texts or its output predicts neither Yes nor No.
+    """
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    if lacking := [f"{split}.json" for split in SPLITS if split not in files]:
+        raise _refused(
+            Path(dataset.name), f"the dataset has no {', '.join(lacking)}: its adapter is {dataset.adapter}, not published"
+        )
+    for split in SPLITS:
+        try:
+            content: Any = json.loads(files[split].read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _refused(files[split], f"it is no JSON in UTF-8: {error}") from error
+        for place, record in enumerate(content if isinstance(content, list) else [content]):
+            if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in FIELDS):
+                raise _refused(files[split], f"row {place} is no record with the texts {', '.join(FIELDS)}")
+            label, _ = parse_answer(record["output"])
+            if label is None:
+                raise _refused(files[split], f'row {place} begins neither with "Prediction: Yes" nor with "Prediction: No"')
+            called = {"dataset": dataset.name, "split": split, "user_id": f"row {place}", "target_item_id": split, "label": label}
+            rows.append(called | _fields(record))
+    counts = {f"{split}_rows": float(sum(row["split"] == split for row in rows)) for split in SPLITS}
+    return Output(table=pa.Table.from_pylist(rows, schema=SFT_SPLITS.arrow()), metrics=counts)
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in FIELDS}
+
+
+def _refused(path: Path, problem: str) -> PermanentError:
+    return PermanentError("read the published rows", where=str(path), problem=problem, remedy="Correct the file")
+
+
+def main() -> int:
+    """Export a partition; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.training.exchange", description=export.__doc__)
+    parser.add_argument("partition")
+    parser.add_argument("folder", type=Path)
+    chosen = parser.parse_args()
+    try:
+        print(*export(Lake(default_root()), chosen.partition, chosen.folder), sep="\n")
+    except PlatformError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

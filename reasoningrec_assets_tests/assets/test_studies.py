@@ -1,0 +1,47 @@
+"""Studies on a tiny model: a branch holds what its variant uses and nothing else, and runs without the main pipeline's rest."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.training.variants import VARIANTS
+
+
+def upstream_of(pipeline, key):
+    return {receipt.asset for receipt in pipeline.lake.receipts.ancestry([pipeline.lake.newest(key, "ml100k")])}
+
+
+@pytest.mark.slow
+def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
+    selection = " or ".join(f'+key:"study/{name}/predictions"' for name in ("no_profile", "no_description", "collaborative"))
+    pipeline.run(selection=selection)
+    no_profile = upstream_of(pipeline, "study/no_profile/predictions")
+    assert "study/no_profile/reasoning_labels" in no_profile
+    assert not {"user_profiles", "reasoning_labels", "predictions"} & no_profile
+    no_description = upstream_of(pipeline, "study/no_description/predictions")
+    assert "study/no_description/user_profiles" in no_description
+    assert "item_descriptions" not in no_description
+    assert "item_descriptions" not in upstream_of(pipeline, "study/collaborative/predictions")
+    table = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("study/no_profile/predictions", "ml100k")))
+    assert set(table["method"].to_pylist()) == {"no_profile"}
+    shown = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("study/no_profile/sft_splits", "ml100k")))["input"]
+    assert not any("User profile" in text for text in shown.to_pylist())
+
+
+def test_every_variant_has_a_job_and_a_branch_that_ends_in_predictions(pipeline):
+    jobs = {job.name for job in pipeline.definitions.jobs}
+    keys = {key.to_user_string() for key in pipeline.definitions.resolve_all_asset_keys()}
+    for name in VARIANTS.keys() - {"full"}:
+        assert f"study_{name}" in jobs
+        assert {f"study/{name}/{table}" for table in ("sft_splits", "lora_model", "predictions")} <= keys
+
+
+def test_a_dataset_of_rows_made_elsewhere_needs_their_files_alone(data_root, monkeypatch):
+    declared = data_root / "datasets" / "mine.toml"
+    declared.parent.mkdir()
+    declared.write_text('title = "Mine"\nadapter = "published"\nmin_ratings = 1\nliked_above = 3\nhistory_length = 1\n')
+    monkeypatch.setenv("REASONINGREC_DATA", str(data_root))
+    raw = registry.get("mine").raw_files
+    assert {role: file.names for role, file in raw.items()} == {split: (f"{split}.json",) for split in ("train", "valid", "test")}
