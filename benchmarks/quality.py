@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from reasoningrec_assets.baselines.logistic_regression import logistic_regression
 
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from benchmarks.inputs import MODEL, tables
 from benchmarks.stacking import stack
 from reasoningrec_assets import compute
+from reasoningrec_assets.baselines.feature_models import logistic_regression
+from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.like_rate import like_rate
 from reasoningrec_assets.baselines.matrix_factorisation import matrix_factorisation
 from reasoningrec_assets.datasets import registry
@@ -128,15 +129,16 @@ def predictions(variant: str, seed: int) -> Path:
 
 def floor_methods() -> dict[str, Path]:
     windows, _ = tables()
-    interactions, found = CACHE / "ml100k" / "interactions.parquet", {}
+    read = {"interaction_windows": windows, "cleaned_interactions": CACHE / "ml100k" / "interactions.parquet"}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, table in (
-        ("like_rate", like_rate("ml100k", windows)),
-        ("logistic_regression", logistic_regression("ml100k", windows, interactions)[0]),
-        ("matrix_factorisation", matrix_factorisation("ml100k", windows, interactions)),
+    found = {}
+    for name, method in (
+        ("like_rate", like_rate),
+        ("logistic_regression", logistic_regression),
+        ("matrix_factorisation", matrix_factorisation),
     ):
         found[name] = FOLDER / f"{name}.parquet"
-        pq.write_table(table, found[name])
+        pq.write_table(method(Task("ml100k", name, read))[0], found[name])
     found["stack of matrix_factorisation"] = stacked({"matrix_factorisation": found["matrix_factorisation"]})
     return found
 

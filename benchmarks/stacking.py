@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from reasoningrec_assets.baselines.features import FEATURES, predictions_table, window_features
+from reasoningrec_assets.baselines.features import FEATURES, Task, predictions_table, window_features
 
 KEY = ["split", "user_id", "target_item_id"]
 
@@ -27,4 +27,4 @@ def stack(windows: Path, interactions: Path, stacked: Mapping[str, Path]) -> pa.
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(
         values[valid], table["label"].to_numpy()[valid]
     )
-    return predictions_table("ml100k", "stack", table, model.decision_function(values))
+    return predictions_table(Task("ml100k", "stack", {}), table, model.decision_function(values))

@@ -1,7 +1,9 @@
 """Asset checks: what must hold of a published partition and the tables it was made from, with its figures as metadata."""
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,20 +24,8 @@ _WARN = dg.AssetCheckSeverity.WARN
 TABLE_ASSETS = tuple(asset for asset in _EVALUATED if asset.key.path[-1] in TABLES)
 _SQL = sql.statements(__file__)
 
-# What holds where a check passes, by check; those of `probes.FORBIDDEN` say it in their first line.
-_HOLDS = {
-    "schema": "The file holds exactly the declared columns.",
-    "rows": "There are rows, and no key stands twice.",
-    "word_limit": f"At most {MOST_OVER_LIMIT:.0%} of the texts are longer than the words that were asked for.",
-    "repeated_test_rows": "At most 1 % of the test rows equal another one; the dataset's `one_user_per_sequence` leaves out users who are equal.",
-    "no_review_of_a_target": "No review that a description is written from is that of a target by its user, unless `paper` mode asked for all.",
-    "leak_safe": "No description is written from a review of a target or, where dates cut, from the first cut on; `paper` mode takes all.",
-    "description_without_own_review": "On items with one rater a classifier of descriptions leads in AUC by 0.05 at most (low end of 95 %), or `judged` is 0.",
-    "first_half_without_label": "A classifier of a text's first half, of past behaviour, has an AUC of 0.6 at most (low end of 95 %), or `judged` is 0.",
-    "label_balance": "Training and test rows hold both classes; with one alone there is nothing to learn, or no AUC.",
-    "coverage": "Every method scored the whole test population.",
-    **{name: query.splitlines()[0][3:] for name, query in probes.FORBIDDEN.items()},
-}
+_HOLDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_HOLDS |= {name: query.splitlines()[0][3:] for name, query in probes.FORBIDDEN.items()}
 
 
 def _check(

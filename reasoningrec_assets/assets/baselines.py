@@ -1,7 +1,9 @@
 """The methods without a language model, each a function of `baselines`: the floors, classics of the field, and the stack."""
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,75 +13,35 @@ from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
 
-EVENTS, CONTENT = ("interaction_windows", "cleaned_interactions"), ("interaction_windows", "items", "item_descriptions")
 
+def _asset(
+    method: str, function: str, *, module: str, about: str, tables: Sequence[str], kind: str, learns: bool = False
+) -> dg.AssetsDefinition:
+    rows = "; trained on all train rows." if "sft_splits" not in tables else "; trained on the student's K rows."
+    facts = {"kinds": {kind, "parquet"}, "group_name": "baselines", "owners": ["team:modelling"], "code_version": "2"}
+    key, described = ["baselines", method, "predictions"], about.rstrip(".") + (rows if learns else ".")
 
-@dataclass(frozen=True)
-class Baseline:
-    """A method: where in `baselines` its function is, the tables that it reads, and what it is."""
-
-    module: str
-    function: str
-    tables: tuple[str, ...]
-    about: str
-    kind: str = "scikitlearn"
-
-
-LEARNED = {
-    "logistic_regression": Baseline(
-        "feature_models", "logistic_regression", EVENTS, "Logistic regression on five features of the training events"
-    ),
-    "gradient_boosting": Baseline("feature_models", "gradient_boosting", EVENTS, "Gradient boosting on the same five features"),
-    "content": Baseline("content", "content", CONTENT, "How near the target's words are to those of liked and disliked items"),
-    "sasrec": Baseline("sequential", "sasrec", ("interaction_windows",), "SASRec as a model of clicks", "pytorch"),
-    "caser": Baseline("sequential", "caser", ("interaction_windows",), "Caser as a model of clicks", "pytorch"),
-}
-BASELINES = {
-    "like_rate": Baseline(
-        *("like_rate", "like_rate", ("interaction_windows",)),
-        "The floor without any training: the share of liked items in the shown history.",
-        "duckdb",
-    ),
-    "item_like_rate": Baseline("like_rate", "item_like_rate", EVENTS, "The share of likes among the target's ratings.", "duckdb"),
-    "matrix_factorisation": Baseline(
-        *("matrix_factorisation", "matrix_factorisation", EVENTS), "Biases and factors of users and items.", "pytorch"
-    ),
-    "stack": Baseline(
-        "feature_models", "stack", (*EVENTS, "predictions"), "The five features and the student's log-odds together."
-    ),
-    **{name: Baseline(b.module, b.function, b.tables, f"{b.about}; all train rows.", b.kind) for name, b in LEARNED.items()},
-    **{
-        f"{name}_k": Baseline(b.module, b.function, (*b.tables, "sft_splits"), f"{b.about}; the student's K rows.", b.kind)
-        for name, b in LEARNED.items()
-    },
-}
-
-
-def _asset(method: str, known: Baseline) -> dg.AssetsDefinition:
-    about = {
-        "group_name": "baselines",
-        "kinds": {known.kind, "parquet"},
-        "description": known.about,
-        "owners": ["team:modelling"],
-    }
-    upstream = [dg.AssetKey(table) for table in known.tables]
-
-    @dg.asset(key=["baselines", method, "predictions"], deps=upstream, partitions_def=datasets, code_version="2", **about)
+    @dg.asset(key=key, deps=list(map(dg.AssetKey, tables)), partitions_def=datasets, description=described, **facts)
     def baseline(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
         # only the events of all users are cut by dates
-        cut = next(iter(registry.get(context.partition_key).cuts), None) if "cleaned_interactions" in known.tables else None
+        cut = next(iter(registry.get(context.partition_key).cuts), None) if "cleaned_interactions" in tables else None
 
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.baselines.features import Task
 
-            predict = getattr(import_module(f"reasoningrec_assets.baselines.{known.module}"), known.function)
-            tables = {table: inputs[table] for table in known.tables}
-            return Output(*predict(Task(context.partition_key, method, tables, cut)))
+            predict = getattr(import_module(f"reasoningrec_assets.baselines.{module}"), function)
+            return Output(*predict(Task(context.partition_key, method, {table: inputs[table] for table in tables}, cut)))
 
         return materialize(context, lake, build, settings={"cut": cut, "method": method}, config=config)
 
     return baseline
 
 
-baselines = {method: _asset(method, known) for method, known in BASELINES.items()}
+_KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+baselines = {method: _asset(method, method, **known) for method, known in _KNOWN.items()}
+baselines |= {
+    f"{method}_k": _asset(f"{method}_k", method, **known | {"tables": [*known["tables"], "sft_splits"]})
+    for method, known in _KNOWN.items()
+    if known.get("learns")
+}
 baseline_assets = [*baselines.values()]

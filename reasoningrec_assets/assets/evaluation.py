@@ -3,7 +3,7 @@
 import dagster as dg
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.assets import interactions
+from reasoningrec_assets.assets import interactions, studies
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
 from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
@@ -67,6 +67,30 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
     # a local encoder folder is known by its content, as every model is
     decided = settings.model_dump() | {"encoder": store.identity(settings.encoder)}
     return materialize(context, lake, build, settings=decided, config=config)
+
+
+# all methods there are, by the name that their rows carry
+COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
+
+
+@dg.asset(deps=[*COMPARED.values(), interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="1")
+def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
+    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
+    draws = settings.model_dump(include={"replicates", "seed"})
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.metrics.evaluate import evaluate
+        from reasoningrec_assets.metrics.leaderboard import leaderboard
+
+        found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
+        files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
+        more = {"dataset": context.partition_key, "windows": inputs["interaction_windows"], "rows_in": 0, "dropped": {}}
+        table = leaderboard(evaluate(files, **more, **draws), files, context.partition_key)
+        best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
+        return Output(table, {"methods": float(table.num_rows), **best})
+
+    return materialize(context, lake, build, settings=draws, config=config, optional=COMPARED.values())
 
 
 REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model)

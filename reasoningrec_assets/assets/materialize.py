@@ -1,6 +1,6 @@
 """From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
@@ -62,6 +62,7 @@ def materialize(
     settings: Mapping[str, Any],
     config: StepConfig,
     external: bool = False,
+    optional: Iterable[dg.AssetsDefinition] = (),
 ) -> dg.MaterializeResult:
     """Run one step of the lake for the context's asset and partition, see `Step`, and report its receipt.
 
@@ -77,6 +78,7 @@ def materialize(
         upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
         run_id=context.run.run_id,
         external=external,
+        optional=tuple(asset.key.to_user_string() for asset in optional),
         force=config.force,
     )
     try:

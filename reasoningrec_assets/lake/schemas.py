@@ -78,6 +78,7 @@ REASONING_LABELS = TABLES["reasoning_labels"]
 SFT_SPLITS = TABLES["sft_splits"]
 PREDICTIONS = TABLES["predictions"]
 EVALUATION_METRICS = TABLES["evaluation_metrics"]
+LEADERBOARD = TABLES["leaderboard"]
 
 
 def table_of(asset: str) -> TableSchema | None:

@@ -58,6 +58,7 @@ class Step:
     code_version: str
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # all that decides the result, as JSON; no secrets
     upstream: tuple[str, ...] = ()  # asset keys read, all in the same partition
+    optional: tuple[str, ...] = ()  # those of them that are read only where they exist
     run_id: str = "local"  # no part of what is reused
     # reads what no fingerprint covers, such as files that a user may change: always built, committed where it is new
     external: bool = False
@@ -124,7 +125,8 @@ def run_step(
     with files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting")):
         facts["started_at"], clock = datetime.now(UTC).isoformat(), time.monotonic()
         try:
-            for asset in step.upstream:
+            missing = {asset for asset in step.optional if lake.receipts.newest(asset, step.partition) is None}
+            for asset in (asset for asset in step.upstream if asset not in missing):
                 read = upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
                 facts["upstream"].append(Upstream(asset, step.partition, read.data_version or "", read.sequence))
             versions = {asset: read.data_version for asset, read in upstream.items()}

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import EVALUATION_METRICS
+from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
 from reasoningrec_assets.metrics.text import BertScore, deranged
@@ -48,6 +49,7 @@ def evaluate(
     found = [("population", row) for row in _population(truth, rows_in, dropped, draws)]
     for name, (covered, extra_rows) in methods.items():
         found += [(name, row) for row in _ranking(name, covered, truth.num_rows, extra_rows, draws)]
+        found += [(name, row) for row in _more(covered, predictions[name], windows)]
         found += [(name, row) for row in _explained(covered, references, text, draws)]
     rows = [
         {"dataset": dataset, "method": method, "metric": metric, "n": n}
@@ -119,6 +121,21 @@ def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draw
     yield "coverage", rows / test_rows if test_rows else None, test_rows
     yield "missing_rows", test_rows - rows, test_rows
     yield "extra_rows", extra_rows, rows + extra_rows
+
+
+def _more(covered: pa.Table, predictions: Path, windows: Path) -> Iterator[_Row]:
+    figures = query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist()[0]
+    for metric, value in figures.items():
+        yield metric, value, figures["users_with_both_classes"] if metric == "auc_per_user" else covered.num_rows
+    valid = query(_SQL["valid"], predictions=predictions, windows=windows)
+    labels, scores, stated = (covered[name].to_numpy() for name in ("label", "score", "probability"))
+    if len(labels):
+        yield "ece", calibration_error(labels, stated), len(labels)
+    if len(labels) and (fitted := recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores)):
+        probabilities, temperature, shift = fitted
+        yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
+        yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)
+        yield "ece_recalibrated", calibration_error(labels, probabilities), len(labels)
 
 
 def _explained(covered: pa.Table, references: Path | None, text: BertScore | None, draws: Mapping[str, int]) -> Iterator[_Row]:

@@ -9,3 +9,33 @@ FROM scored LEFT JOIN test USING (user_id, target_item_id) ORDER BY user_id, tar
 
 -- name: references
 SELECT user_id, target_item_id, text FROM read_parquet($path) WHERE split = 'test' AND trim(text) <> ''
+
+-- name: figures
+-- What one query can say of a method's scores on the test rows that it covers. The threshold is that of the best F1 among the
+-- validation rows' scores; rows with equal scores stand on one side of it together.
+WITH truth AS (SELECT split, user_id, target_item_id, label FROM read_parquet($windows) WHERE split <> 'train'),
+scored AS (SELECT truth.*, score, probability FROM read_parquet($predictions) JOIN truth USING (split, user_id, target_item_id)),
+test AS (FROM scored WHERE split = 'test'),
+bins AS (SELECT split, score, count(*) FILTER (label) AS likes, count(*) AS n FROM scored GROUP BY split, score),
+cut AS (
+    SELECT *, sum(likes) OVER above AS hits, sum(n) OVER above AS chosen, sum(likes) OVER (PARTITION BY split) AS all_likes
+    FROM bins WINDOW above AS (PARTITION BY split ORDER BY score DESC)
+),
+threshold AS (SELECT score AS edge FROM cut WHERE split = 'valid' ORDER BY hits / (chosen + all_likes) DESC, score DESC LIMIT 1),
+judged AS (SELECT label, score >= edge AS predicted FROM test CROSS JOIN threshold),
+users AS (
+    SELECT avg(if(good.score = bad.score, 0.5, (good.score > bad.score)::INTEGER)) AS auc
+    FROM test AS good JOIN test AS bad ON good.user_id = bad.user_id AND good.label AND NOT bad.label GROUP BY good.user_id
+)
+SELECT (SELECT sum(likes * hits / chosen) / nullif(max(all_likes), 0) FROM cut WHERE split = 'test') AS auc_pr,
+    (SELECT avg(auc) FROM users) AS auc_per_user, (SELECT count(*) FROM users) AS users_with_both_classes,
+    (SELECT edge FROM threshold) AS threshold,
+    (SELECT avg((label = predicted)::INTEGER) FROM judged) AS accuracy_at_threshold,
+    (SELECT 2 * count(*) FILTER (label AND predicted) / nullif(count(*) FILTER (label) + count(*) FILTER (predicted), 0) FROM judged)
+        AS f1_at_threshold,
+    (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 1e-15))) FROM test) AS log_loss
+
+-- name: valid
+SELECT truth.label, score FROM read_parquet($predictions) AS answers
+JOIN (SELECT * FROM read_parquet($windows) WHERE split = 'valid') AS truth USING (split, user_id, target_item_id)
+ORDER BY user_id, target_item_id

@@ -1,9 +1,11 @@
-"""What the student may be told, what it learns and how it answers: every variant of the study, as data."""
+"""What the student may be told, what it learns and how it answers: every variant of the study, as `variants.toml` has it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from reasoningrec_assets.settings import SectionName
@@ -22,7 +24,7 @@ class Variant:
     reasoning: bool = False  # it explains its prediction; else the label is all that it learns
     lists: bool = False  # TALLRec's form: titles alone, those liked first
     given: bool = False  # rows made elsewhere, in the published code's files: see `exchange`
-    hints: tuple[Hint, ...] = ()  # of the floors' figures, from training events alone
+    hints: Sequence[Hint] = ()  # of the floors' figures, from training events alone
     settings: Mapping[SectionName, Mapping[str, Any]] = field(default_factory=dict[SectionName, Mapping[str, Any]])
 
     @property
@@ -53,25 +55,8 @@ class Variant:
         return f"study/{self.name}/{table}" if self is not FULL and (table in OWN or own.get(table)) else table
 
 
-def _full(name: str, **settings: Mapping[str, Any]) -> Variant:
-    return Variant(name, descriptions=True, profile=True, reasoning=True, settings=settings)  # pyright: ignore[reportArgumentType]
-
-
-FULL = _full("full")
-VARIANTS = {
-    variant.name: variant
-    for variant in (
-        FULL,
-        *(_full(f"k{k}", sampling={"k": k}) for k in (64, 128, 256)),
-        Variant("no_profile", descriptions=True, reasoning=True),
-        Variant("no_description", profile=True, reasoning=True),
-        Variant("label_only", descriptions=True, profile=True),
-        _full("blind_teacher", reasoning_labels={"teacher_mode": "blind", "temperature": 0.7, "top_p": 0.9}),
-        _full("label_weight", training={"label_weight": 20.0}),
-        Variant("published", reasoning=True, given=True),
-        Variant("titles"),
-        Variant("tallrec", lists=True),
-        Variant("grounded", hints=("history", "item")),
-        Variant("collaborative", hints=("history", "item", "factorisation")),
-    )
+_KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+FULL = Variant("full", **_KNOWN.pop("full"))
+VARIANTS = {"full": FULL} | {
+    name: replace(FULL if known.pop("as", None) else Variant(name), name=name, **known) for name, known in _KNOWN.items()
 }

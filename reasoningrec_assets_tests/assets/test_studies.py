@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.training.variants import VARIANTS
 
@@ -45,3 +48,21 @@ def test_a_dataset_of_rows_made_elsewhere_needs_their_files_alone(data_root, mon
     monkeypatch.setenv("REASONINGREC_DATA", str(data_root))
     raw = registry.get("mine").raw_files
     assert {role: file.names for role, file in raw.items()} == {split: (f"{split}.json",) for split in ("train", "valid", "test")}
+
+
+@pytest.mark.slow
+def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline):
+    pipeline.run(selection='+key:"baselines/like_rate/predictions" or key:"leaderboard"')
+    before = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))["method"].to_pylist()
+    assert before == ["like_rate"]
+    more = 'key:"baselines/logistic_regression/predictions" or key:"baselines/sasrec/predictions" or key:"leaderboard"'
+    pipeline.run(selection=more)
+    table = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k"))).to_pylist()
+    assert {row["method"] for row in table} == {"like_rate", "logistic_regression", "sasrec"}
+    assert all(row["coverage"] == 1 for row in table)
+
+
+def test_every_variant_and_baseline_is_in_the_documentation():
+    text = (Path(__file__).parent.parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    names = VARIANTS.keys() - {"full"} | {name.removesuffix("_k") for name in baselines}
+    assert not [name for name in names if f"`{name}`" not in text]

@@ -104,7 +104,7 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
     assert (sample.title, sample.raw_name, sample.sample_users, sample.history_length) == ("Fewer", "mine", 5, 12)
     assert (sample.liked_at_least, sample.liked_above) == (4, None)
     assert sample.tables == registry.get("mine").tables
-    assert (short.raw_name, short.sample_users, short.history_length, short.liked_above) == ("ml100k", 40, 3, 3)
+    assert (short.raw_name, short.sample_users, short.history_length, short.liked_above) == ("ml100k", 32, 3, 3)
 
 
 @pytest.mark.parametrize(

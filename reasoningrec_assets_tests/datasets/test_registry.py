@@ -30,7 +30,7 @@ def test_records_carry_the_figures_of_the_paper(name, min_ratings, at_least, abo
 def test_demo_shares_the_files_of_its_base_and_samples_users():
     demo, base = registry.get("ml100k_demo"), registry.get("ml100k")
     assert demo.raw_name == base.raw_name == "ml100k"
-    assert (demo.sample_users, demo.history_length, demo.profile_items) == (40, 8, 8)
+    assert (demo.sample_users, demo.history_length, demo.profile_items) == (32, 8, 8)
     assert demo.settings["sampling"]["k"] == 32
 
 

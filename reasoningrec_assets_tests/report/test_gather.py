@@ -46,10 +46,9 @@ def test_a_case_holds_history_target_scores_and_both_texts(files: dict[str, Any]
         ("student", False, -1.0),
         ("like_rate", True, 2.0),
     ]
-    assert case["explanations"] == [("student", "The user likes it.")]
+    assert [score["explanation"] for score in case["scores"]] == ["The user likes it.", None]
     assert case["reference"] == "Because <b>films</b>."
 
 
-def test_without_references_or_predictions(files: dict[str, Any]) -> None:
-    assert all(case["reference"] is None for case in gather(**files | {"references": None}).cases)
+def test_without_predictions_there_is_no_case(files: dict[str, Any]) -> None:
     assert gather(**files | {"predictions": {}}).cases == ()

@@ -44,7 +44,10 @@ class Page(HTMLParser):
 
 def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> Method:
     bounds = (None, None) if auc is None else (auc - half, auc + half)
-    return Method(name, **({"floor": False, "rows": 800, "auc": auc, "low": bounds[0], "high": bounds[1]} | more))
+    nothing = dict.fromkeys(("coverage", "auc_pr", "accuracy", "brier", "ece", "bertscore_f1", "bertscore_low", "bertscore_high"))
+    nothing |= {"bertscore_floor": None, "missing_rows": 0, "extra_rows": 0, "explained_rows": 0}
+    found = {"name": name, "floor": False, "rows": 800, "auc": auc, "low": bounds[0], "high": bounds[1]}
+    return Method(**nothing | found | more)
 
 
 def report(*methods: Method, **more: Any) -> Report:
@@ -86,7 +89,7 @@ def full(files: dict[str, Any], hostile: str) -> Report:
 
 
 def test_planted_markup_is_text_everywhere(full: Report, hostile: str) -> None:
-    hostile_names = [dataclasses.replace(entry, name=hostile) for entry in full.methods]
+    hostile_names = [Method(**vars(entry) | {"name": hostile}) for entry in full.methods]
     page = Page(render(dataclasses.replace(full, methods=tuple(hostile_names), dataset=hostile, dropped=((hostile, 3),))))
     assert not [tag for tag, _ in page.tags if tag in {"script", "img", "iframe", "object"}]
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
