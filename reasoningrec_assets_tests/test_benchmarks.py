@@ -30,6 +30,13 @@ def test_a_benchmark_runs(name):
     quick(name)
 
 
+# `training` and `scoring` install their peers, torch included: they are run by hand
+@pytest.mark.engines
+@pytest.mark.parametrize("name", ["scoring-prefix", "training-resume"])
+def test_a_benchmark_of_students_runs(name):
+    quick(name)
+
+
 @pytest.mark.engines
 @pytest.mark.parametrize("name", ["generation-prefix", "generation-kill", "generation-throughput"])
 def test_a_benchmark_of_engines_runs(name):
