@@ -66,6 +66,7 @@ check-size: ## the package stays under 8,000 lines, no module over 400
 	  '$$2 == "total" { total = $$1 } $$2 != "total" && $$1 > longest { longest = $$1; name = $$2 } \
 	   END { printf "package: %d lines (budget 8000); longest module: %d lines, %s (budget 400)\n", total, longest, name; \
 	         exit !(total < 8000 && longest <= 400) }'
+	@find reasoningrec_assets -name '*.sql' -o -name '*.toml' -o -name '*.html' -o -name '*.css' | xargs cat | wc -l | sed 's/.*/beside it & lines of SQL, TOML, HTML and CSS/'
 
 format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix .

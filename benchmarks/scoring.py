@@ -14,8 +14,8 @@ from reasoningrec_assets.models import store
 
 def run(quick: bool) -> list[Figure]:
     dtype = str(precision(students.this_device())).removeprefix("torch.")
-    rows = students.synthetic_rows(4) if quick else students.real_rows("test", 64)
-    few = rows[: 1 if quick else 8]  # each takes the published way ten seconds and more
+    rows = students.synthetic_rows(4, 40, 80) if quick else students.real_rows("test", 48)
+    few = rows[: 1 if quick else 4]  # each takes the published way ten seconds and more
     folder, labels = store.resolve(MODEL, CACHE), students.chat().label_tokens()
     chosen = CACHE / "labels.json"
     chosen.write_text(json.dumps({"prefix": labels.prefix, "yes": labels.yes[0], "no": labels.no[0]}), encoding="utf-8")
@@ -23,7 +23,7 @@ def run(quick: bool) -> list[Figure]:
     mine = Contestant("ours", ours("students", "score", dtype))
     harness = Contestant("lm-eval", peer("lm_eval", "lm_eval_choice.py", str(folder), str(paths["all"]), str(chosen), dtype))
     published = Contestant("published", peer("trl", "published_student.py", str(folder), str(paths["few"]), "score", dtype))
-    count = 1 if quick else 5
+    count = 1 if quick else 3
     both = rounds([mine, harness], count, path=str(paths["all"]))
     alone = rounds([mine, published], 1 if quick else 3, path=str(paths["few"]))
     scores = both["ours"][0].pop("scores")

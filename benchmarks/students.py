@@ -52,12 +52,12 @@ def real_rows(split: str, count: int) -> list[EncodedRow]:
     return encode_rows(rows, chat(), max_tokens=LONGEST)
 
 
-def synthetic_rows(count: int) -> list[EncodedRow]:
-    """Rows with nothing in common, of 300 to 900 tokens, a tenth of them the answer."""
+def synthetic_rows(count: int, shortest: int = 300, longest: int = 900) -> list[EncodedRow]:
+    """Rows with nothing in common, of so many tokens, a tenth of them the answer."""
     drawn = random.Random(0)
     labels, made = chat().label_tokens(), []
     for number in range(count):
-        length = drawn.randint(300, 900)
+        length = drawn.randint(shortest, longest)
         tokens = [drawn.randint(1000, 40000) for _ in range(length)]
         liked = number % 2 == 0
         answer = [*labels.prefix, (labels.yes if liked else labels.no)[0], *tokens[-length // 10 :]]

@@ -15,10 +15,10 @@ EXACT = 1e-3  # of the first step's loss, beyond which a way of TRL's computes s
 
 def run(quick: bool) -> list[Figure]:
     dtype = str(precision(students.this_device())).removeprefix("torch.")
-    synthetic = students.synthetic_rows(8 if quick else 64)
     if quick:
-        return [*_speed("synthetic", synthetic, 1, 1, dtype), *_losses("synthetic", synthetic, dtype, 1)]
-    real = students.real_rows("train", 64)
+        short = students.synthetic_rows(8, 40, 80)
+        return [*_speed("short", short, 1, 1, dtype), *_losses("short", short, dtype, 1)]
+    real, synthetic = students.real_rows("train", 64), students.synthetic_rows(64)
     return [
         *_speed("real", real, 8, 3, dtype),
         *_speed("synthetic", synthetic, 3, 2, dtype),

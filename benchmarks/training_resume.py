@@ -24,7 +24,7 @@ from reasoningrec_assets.training.lora import train_adapter
 
 def run(quick: bool) -> list[Figure]:
     kills, rows = (1, 16) if quick else (5, 48)
-    path = students.saved("resume", students.synthetic_rows(rows) if quick else students.real_rows("train", rows))
+    path = students.saved("resume", students.synthetic_rows(rows, 40, 80) if quick else students.real_rows("train", rows))
     folder, drawn = fresh_folder(), random.Random()
     began = time.monotonic()
     undisturbed = _trained(folder / "undisturbed", path)
