@@ -12,7 +12,9 @@ from lm_eval.models.huggingface import HFLM
 def main(model_folder, rows_path, labels_path, dtype):
     rows = json.loads(Path(rows_path).read_text(encoding="utf-8"))
     labels = json.loads(Path(labels_path).read_text(encoding="utf-8"))
-    model = HFLM(pretrained=model_folder, dtype=dtype, batch_size=8, max_length=4096, device="cuda" if torch.cuda.is_available() else "cpu")
+    model = HFLM(
+        pretrained=model_folder, dtype=dtype, batch_size=8, max_length=4096, device="cuda" if torch.cuda.is_available() else "cpu"
+    )
     asked = [(("", ""), row["prompt"], labels["prefix"] + [labels[word]]) for row in rows for word in ("yes", "no")]
     print("@{}", flush=True)
     for _ in sys.stdin:
