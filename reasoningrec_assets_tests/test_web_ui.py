@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from reasoningrec_assets.definitions import build_definitions
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
 QUERY = """
@@ -69,9 +71,11 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
                 os.killpg(process.pid, signal.SIGKILL)
         log.close()
     nodes = {"/".join(node["assetKey"]["path"]): node for node in data["assetNodes"]}
-    assert len(nodes) == 17
+    assert len(nodes) == len(list(build_definitions().resolve_all_asset_keys()))
     assert "ml100k_demo" in nodes["evaluation_metrics"]["partitionKeys"]
-    assert {node["groupName"] for node in nodes.values()} == {"sources", "interactions", "language", "student", "evaluation"}
+    assert {node["groupName"] for node in nodes.values()} == {
+        *("sources", "interactions", "language", "student", "baselines", "evaluation"),
+    }
     (repository,) = data["repositoriesOrError"]["nodes"]
     assert {"refresh", "prepare"} <= {job["name"] for job in repository["jobs"]}
     assert [(schedule["name"], schedule["scheduleState"]["status"]) for schedule in repository["schedules"]] == [
