@@ -15,24 +15,27 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.settings import Profile, load_profile
 
 
-def load(folder: Path, shipped: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
+def load(
+    folder: Path, shipped: Mapping[str, Dataset], *, own: bool = True
+) -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
     """The shipped records and those of the folder's TOML files; and by partition what is wrong with the other files.
 
-    A file is the partition of its name without ending, or, where that is taken or cannot be one, of its name, quoted.
+    A file is the partition of its name without ending, or, where that is taken or cannot be one, of its name, quoted. The
+    settings in the user's `own` files are held against the profile, for the mistake to show before a step that costs hours.
     """
     known, mistakes, paths = dict(shipped), dict[str, PermanentError](), sorted(folder.glob("[!.]*.toml"))
     for path in (*paths, *paths):  # twice, as a base may come after what is based on it
         usable = re.fullmatch("[a-z0-9][a-z0-9_]*", path.stem) and path.stem not in shipped
         key = path.stem if usable else quote(os.fsencode(path.stem)).replace(".", "%2E") + ".toml"
         try:
-            known[key] = known.get(key) or _record(path, known, shipped)
+            known[key] = known.get(key) or _record(path, known, shipped, own=own)
             mistakes.pop(key, None)
         except PermanentError as error:
             mistakes[key] = error
     return known, mistakes
 
 
-def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Dataset]) -> Dataset:
+def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Dataset], *, own: bool) -> Dataset:
     text = ""
     try:
         if not path.is_file():
@@ -45,11 +48,11 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
             base = known.get(str(values["base"]))
             if not base:
                 raise ValueError(f"line {_line(text, ['base'])}: no such base {values['base']!r}; use one of {', '.join(known)}")
-            own_rule = {"liked_above", "liked_at_least"} if values.keys() & {"liked_above", "liked_at_least"} else set[str]()
-            values = {field: getattr(base, field) for field in base.model_fields_set - own_rule} | values
+            rule = {"liked_above", "liked_at_least"} if values.keys() & {"liked_above", "liked_at_least"} else set[str]()
+            values = {field: getattr(base, field) for field in base.model_fields_set - rule} | values
             values["base"] = base.raw_name
         dataset = Dataset.model_validate(values | {"name": path.stem})
-        if dataset.settings:  # now, and not when a step that costs hours asks for them
+        if dataset.settings and own:
             profile = load_profile().model_dump()
             Profile.model_validate(profile | {section: profile[section] | own for section, own in dataset.settings.items()})
         return dataset

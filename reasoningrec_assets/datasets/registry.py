@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime, time
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -146,8 +147,17 @@ def load() -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
     """Every dataset by name, the shipped ones first; and by partition what is wrong with a declaration that makes none."""
     from reasoningrec_assets.datasets import declared
 
-    records, _ = declared.load(Path(__file__).parent / "shipped", {})
-    return declared.load(default_root() / "datasets", {name: records[name] for name in _SHIPPED})
+    return declared.load(default_root() / "datasets", _shipped())
+
+
+@cache  # every step asks for its dataset, and these files do not change while it runs
+def _shipped() -> dict[str, Dataset]:
+    from reasoningrec_assets.datasets import declared
+
+    records, mistakes = declared.load(Path(__file__).parent / "shipped", {}, own=False)
+    for mistake in mistakes.values():
+        raise mistake
+    return {name: records[name] for name in _SHIPPED}
 
 
 def datasets() -> dict[str, Dataset]:

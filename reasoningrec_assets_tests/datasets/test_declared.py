@@ -288,3 +288,11 @@ def test_the_docs_example_of_an_amazon_category_is_a_dataset(declare):
     declare(page.split("### Another category of Amazon")[1].split("```toml\n")[1].split("```")[0], "luxury_beauty.toml")
     record = registry.get("luxury_beauty")
     assert (record.adapter, {role for role, raw in record.raw_files.items() if raw.required}) == ("amazon", {"reviews"})
+
+
+def test_a_broken_profile_hides_no_shipped_dataset(declare, monkeypatch):
+    declare(EXAMPLE + "\n[settings]\nsampling = { k = 32 }\n")
+    monkeypatch.setenv("REASONINGREC_PROFILE", "/nowhere.toml")
+    registry._shipped.cache_clear()
+    assert list(registry.load()[0]) == list(SHIPPED)
+    assert "/nowhere.toml" in mistake()
