@@ -37,7 +37,7 @@ STAGES = (
 )
 
 
-@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="1")
+@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="2")
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -85,8 +85,8 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 
         found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
         files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
-        more = {"dataset": context.partition_key, "windows": inputs["interaction_windows"], "rows_in": 0, "dropped": {}}
-        table = leaderboard(evaluate(files, **more, **draws), files, context.partition_key)
+        evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], **draws)
+        table = leaderboard(evaluated, files, context.partition_key)
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
         return Output(table, {"methods": float(table.num_rows), **best})
 

@@ -96,8 +96,7 @@ class Inputs:
 
     def find(self, table: str) -> Path | None:
         """Path of the upstream that is this table, of whatever branch; None where the step reads none."""
-        read = any(asset.rsplit("/", 1)[-1] == table for asset in self.receipts)
-        return self.lake.path_of(self.of(table)) if read else None
+        return next((self[asset] for asset in self.receipts if asset.rsplit("/", 1)[-1] == table), None)
 
 
 def run_step(
@@ -125,8 +124,9 @@ def run_step(
     with files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting")):
         facts["started_at"], clock = datetime.now(UTC).isoformat(), time.monotonic()
         try:
-            missing = {asset for asset in step.optional if lake.receipts.newest(asset, step.partition) is None}
-            for asset in (asset for asset in step.upstream if asset not in missing):
+            for asset in step.upstream:
+                if asset in step.optional and lake.receipts.newest(asset, step.partition) is None:
+                    continue
                 read = upstream[asset] = lake.newest(asset, step.partition, wanted_by=step.asset)
                 facts["upstream"].append(Upstream(asset, step.partition, read.data_version or "", read.sequence))
             versions = {asset: read.data_version for asset, read in upstream.items()}

@@ -10,12 +10,12 @@ def recalibrated(valid_scores: ArrayLike, valid_labels: ArrayLike, scores: Array
     """Probabilities of `scores` after a temperature and a shift, both fitted on validation rows, and these two.
 
     The temperature divides the log-odds, the shift is added to them (Platt 1999): the one takes back overconfidence, the
-    other the prior that the training rows had. None where validation rows have one class only.
+    other the prior that the training rows had. None where validation rows have one class only, or an infinite score.
     """
     from sklearn.linear_model import LogisticRegression
 
     known, truth = np.asarray(valid_scores, dtype=np.float64), np.asarray(valid_labels, dtype=bool)
-    if truth.all() or not truth.any():
+    if truth.all() or not truth.any() or not np.isfinite(known).all():
         return None
     fitted = LogisticRegression(C=np.inf).fit(known[:, None], truth)
     slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])

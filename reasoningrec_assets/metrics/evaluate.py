@@ -26,8 +26,8 @@ def evaluate(
     *,
     dataset: str,
     windows: Path,
-    rows_in: int,
-    dropped: Mapping[str, int],
+    rows_in: int = 0,
+    dropped: Mapping[str, int] | None = None,
     references: Path | None = None,
     text: BertScore | None = None,
     replicates: int = 1000,
@@ -41,15 +41,15 @@ def evaluate(
     teacher's reasoning (``references``) on the rows that have both; one that was asked for and came back empty scores 0.
     Without ``references`` or ``text`` they are only counted. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
 
-    PermanentError where a file holds another method's rows, a row twice, another label than the windows, or a NaN score.
+    PermanentError where a file holds another method's rows, a row twice, another label than the windows, or a NaN score, of validation rows too.
     """
     truth = query(_TEST_SQL, windows=windows)
     methods = {name: _read(name, path, windows) for name, path in predictions.items()}
     draws = {"replicates": replicates, "seed": seed}
-    found = [("population", row) for row in _population(truth, rows_in, dropped, draws)]
+    found = [("population", row) for row in _population(truth, rows_in, dropped or {}, draws)]
     for name, (covered, extra_rows) in methods.items():
         found += [(name, row) for row in _ranking(name, covered, truth.num_rows, extra_rows, draws)]
-        found += [(name, row) for row in _more(covered, predictions[name], windows)]
+        found += [(name, row) for row in _figures(name, covered, predictions[name], windows)]
         found += [(name, row) for row in _explained(covered, references, text, draws)]
     rows = [
         {"dataset": dataset, "method": method, "metric": metric, "n": n}
@@ -123,15 +123,18 @@ def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draw
     yield "extra_rows", extra_rows, rows + extra_rows
 
 
-def _more(covered: pa.Table, predictions: Path, windows: Path) -> Iterator[_Row]:
+def _figures(name: str, covered: pa.Table, predictions: Path, windows: Path) -> Iterator[_Row]:
+    """What needs no interval, or needs the validation rows too: a threshold, a temperature, and what they give on test rows."""
+    valid = query(_SQL["valid"], predictions=predictions, windows=windows)
+    known, scored = checked(valid["label"].to_numpy(), valid["score"].to_numpy(), name)
     figures = query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist()[0]
     for metric, value in figures.items():
         yield metric, value, figures["users_with_both_classes"] if metric == "auc_per_user" else covered.num_rows
-    valid = query(_SQL["valid"], predictions=predictions, windows=windows)
-    labels, scores, stated = (covered[name].to_numpy() for name in ("label", "score", "probability"))
-    if len(labels):
-        yield "ece", calibration_error(labels, stated), len(labels)
-    if len(labels) and (fitted := recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores)):
+    labels, scores, stated = (covered[column].to_numpy() for column in ("label", "score", "probability"))
+    if not len(labels):
+        return
+    yield "ece", calibration_error(labels, stated), len(labels)
+    if fitted := recalibrated(scored, known, scores):
         probabilities, temperature, shift = fitted
         yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
         yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)

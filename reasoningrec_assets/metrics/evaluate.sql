@@ -36,6 +36,6 @@ SELECT (SELECT sum(likes * hits / chosen) / nullif(max(all_likes), 0) FROM cut W
     (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 1e-15))) FROM test) AS log_loss
 
 -- name: valid
-SELECT truth.label, score FROM read_parquet($predictions) AS answers
+SELECT truth.label, coalesce(score, 'nan'::DOUBLE) AS score FROM read_parquet($predictions) AS answers
 JOIN (SELECT * FROM read_parquet($windows) WHERE split = 'valid') AS truth USING (split, user_id, target_item_id)
 ORDER BY user_id, target_item_id

@@ -11,6 +11,7 @@ from reasoningrec_assets.lake.schemas import LEADERBOARD
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.sql import query, statements
 
+# Methods that need no language model, and that every one is held against.
 FLOORS = ("like_rate", "logistic_regression")
 _SQL = statements(__file__)
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import MANIFEST
+from reasoningrec_assets.metrics.leaderboard import FLOORS
 from reasoningrec_assets.sql import query, statements
 
-# Methods that need no language model, and are marked so.
-FLOORS = ("like_rate", "logistic_regression")
 # One line of the leaderboard: a field that goes by a metric's name holds its value, None where the method has none.
 Method = SimpleNamespace
 _SQL = statements(__file__)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, roc_auc_score
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, PREDICTIONS
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.evaluate import evaluate
@@ -37,9 +38,7 @@ def figures(folder, labels, scores, users=None, *, valid=None):
     paths = {"windows": windows, "m": [row | {"explanation": None} for row in rows]}
     for name, schema in (("windows", INTERACTION_WINDOWS), ("m", PREDICTIONS)):
         pq.write_table(pa.Table.from_pylist(paths[name], schema=schema.arrow()), folder / f"{name}.parquet")
-    table = evaluate(
-        {"m": folder / "m.parquet"}, dataset="d", windows=folder / "windows.parquet", rows_in=0, dropped={}, replicates=10
-    )
+    table = evaluate({"m": folder / "m.parquet"}, dataset="d", windows=folder / "windows.parquet", replicates=10)
     return {row["metric"]: row["value"] for row in table.to_pylist() if row["method"] == "m"}
 
 
@@ -107,6 +106,12 @@ def test_temperature_and_shift_take_back_overconfidence_and_a_balanced_prior():
     before = calibration_error(labels[10_000:], 1 / (1 + np.exp(-stated[10_000:])))
     assert calibration_error(labels[10_000:], probabilities) < before / 5
     assert recalibrated([1.0, 2.0], [True, True], [0.0]) is None
+    assert recalibrated([1.0, np.inf], [True, False], [0.0]) is None
+
+
+def test_a_validation_score_that_is_not_a_number_is_refused_by_the_methods_name(tmp_path):
+    with pytest.raises(PermanentError, match="1 of 2 rows have a score that is not a number") as refused:
+        figures(tmp_path, [True, False], [1.0, 0.0], valid=([True, False], [float("nan"), 0.0]))
 
 
 def test_holm_corrects_as_by_hand():
@@ -125,7 +130,7 @@ def test_the_leaderboard_holds_every_method_and_its_tests_against_the_floors(tmp
         place = table.schema.get_field_index("method")
         paths[name] = tmp_path / f"{name}.parquet"
         pq.write_table(table.set_column(place, table.schema.field("method"), pa.array([name] * table.num_rows)), paths[name])
-    evaluated = evaluate(paths, dataset="d", windows=tmp_path / "windows.parquet", rows_in=0, dropped={}, replicates=10)
+    evaluated = evaluate(paths, dataset="d", windows=tmp_path / "windows.parquet", replicates=10)
     student, floor = leaderboard(evaluated, paths, "d").to_pylist()
     assert (student["method"], floor["method"]) == ("student", "like_rate")
     assert student["above_like_rate"] == pytest.approx(student["auc"] - floor["auc"])
