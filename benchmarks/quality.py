@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from benchmarks.inputs import MODEL, tables
-from benchmarks.stacking import stack
 from reasoningrec_assets import compute
-from reasoningrec_assets.baselines.feature_models import logistic_regression
+from reasoningrec_assets.baselines.feature_models import logistic_regression, stacked
 from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.like_rate import like_rate
 from reasoningrec_assets.baselines.matrix_factorisation import matrix_factorisation
@@ -63,7 +62,7 @@ def run(quick: bool) -> list[Figure]:
         began = time.monotonic()
         floors[variant] = predictions(variant, seed=1)
         seconds[variant] = time.monotonic() - began
-    floors["stack of grounded"] = stacked({"grounded": floors["grounded"]})
+    floors["stack of grounded"] = stack({"grounded": floors["grounded"]})
     for name, path in floors.items():
         aucs[name] = test_auc(path)["auc"]
     plain, grounded = (against(floors[name], floors["like_rate"]) for name in ("titles", "grounded"))
@@ -77,6 +76,12 @@ def run(quick: bool) -> list[Figure]:
     ]
 
 
+def given() -> dict[str, Path]:
+    """The tables of ml100k that no model writes."""
+    windows, items = tables()
+    return {"interaction_windows": windows, "items": items, "cleaned_interactions": windows.with_name("interactions.parquet")}
+
+
 def predictions(variant: str, seed: int) -> Path:
     """A trained variant's predictions for all valid and test rows; made once for a seed, which draws the K rows too."""
     folder = FOLDER / f"{variant}-{seed}-{hashlib.sha256(SETTINGS.model_dump_json().encode()).hexdigest()[:8]}"
@@ -84,16 +89,16 @@ def predictions(variant: str, seed: int) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    windows, items = tables()
-    known, everyone = VARIANTS[variant], len(pq.read_table(windows, columns=["split"]))
+    known, everyone = VARIANTS[variant], pq.read_metadata(given()["interaction_windows"]).num_rows
+    if lacking := {*known.inputs} - given().keys():
+        raise SystemExit(f"{variant} needs {', '.join(sorted(lacking))}, which a teacher writes: run its assets instead")
     sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
-    read = {"interaction_windows": windows, "items": items, "cleaned_interactions": CACHE / "ml100k" / "interactions.parquet"}
-    splits = build_splits(registry.get("ml100k"), known, sampling, read).table
+    splits = build_splits(registry.get("ml100k"), known, sampling, given()).table
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
     rows = {split: [row for row in splits.to_pylist() if row["split"] == split] for split in ("train", "valid", "test")}
     encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in rows.items()}
-    settings = SETTINGS.model_copy(update={"seed": seed})
+    settings = SETTINGS.model_copy(update={**known.settings.get("training", {}), "seed": seed})
     began = time.monotonic()
     with compute.lease() as device:
         about = {"variant": variant, "settings": settings.model_dump(), "rows": hashlib.sha256(repr(splits).encode()).hexdigest()}
@@ -128,8 +133,6 @@ def predictions(variant: str, seed: int) -> Path:
 
 
 def floor_methods() -> dict[str, Path]:
-    windows, _ = tables()
-    read = {"interaction_windows": windows, "cleaned_interactions": CACHE / "ml100k" / "interactions.parquet"}
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, method in (
@@ -138,15 +141,14 @@ def floor_methods() -> dict[str, Path]:
         ("matrix_factorisation", matrix_factorisation),
     ):
         found[name] = FOLDER / f"{name}.parquet"
-        pq.write_table(method(Task("ml100k", name, read))[0], found[name])
-    found["stack of matrix_factorisation"] = stacked({"matrix_factorisation": found["matrix_factorisation"]})
+        pq.write_table(method(Task("ml100k", name, given()))[0], found[name])
+    found["stack of matrix_factorisation"] = stack({"matrix_factorisation": found["matrix_factorisation"]})
     return found
 
 
-def stacked(methods: dict[str, Path]) -> Path:
-    windows, _ = tables()
+def stack(methods: dict[str, Path]) -> Path:
     path = FOLDER / f"stack-{hashlib.sha256(repr(sorted(methods.items())).encode()).hexdigest()[:8]}.parquet"
-    pq.write_table(stack(windows, CACHE / "ml100k" / "interactions.parquet", methods), path)
+    pq.write_table(stacked(Task("ml100k", "stack", given()), methods)[0], path)
     return path
 
 
@@ -180,8 +182,8 @@ def grid(wanted: list[str]) -> None:
     for path in sorted(FOLDER.glob("*/predictions.parquet")):
         variant, seed, _ = path.parent.name.rsplit("-", 2)
         stacks = {
-            "five features": stacked({variant: path}),
-            "five features and matrix factorisation": stacked(
+            "five features": stack({variant: path}),
+            "five features and matrix factorisation": stack(
                 {variant: path, "matrix_factorisation": floors["matrix_factorisation"]}
             ),
         }

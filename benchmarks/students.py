@@ -14,31 +14,29 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks import quality
 from benchmarks.harness import CACHE, fresh_folder, serve
-from benchmarks.inputs import MODEL
-from reasoningrec_assets.compute import Device
+from benchmarks.inputs import MODEL, tables
+from reasoningrec_assets.compute import Device, visible_devices
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
-from reasoningrec_assets.settings import TrainingSettings
+from reasoningrec_assets.prompts.context import load_context
+from reasoningrec_assets.prompts.render import student_record
 from reasoningrec_assets.training.encode import EncodedRow, encode_rows
 from reasoningrec_assets.training.lora import _adapted, _Run
 from reasoningrec_assets.training.scoring import label_log_odds
 
-LONGEST, STEP = 2100, 8  # tokens that the published way pads to; rows of an optimizer step
-SETTINGS = TrainingSettings(
-    base_model=MODEL,
-    lora_rank=8,
-    lora_alpha=16,
-    lora_dropout=0.0,
-    target_modules=["q_proj", "v_proj"],
-    learning_rate=1e-4,
-    batch_size=STEP,
-    tokens_per_micro_batch=4096,
-    epochs=1,
-    patience=1,
-    max_tokens=LONGEST,
-    seed=0,
+LONGEST, STEP = 2100, quality.SETTINGS.batch_size  # tokens that the published way pads to; rows of an optimizer step
+SETTINGS = quality.SETTINGS.model_copy(
+    update={
+        "lora_dropout": 0.0,
+        "learning_rate": 1e-4,
+        "tokens_per_micro_batch": 4096,
+        "epochs": 1,
+        "patience": 1,
+        "max_tokens": LONGEST,
+    }
 )
 
 
@@ -67,10 +65,6 @@ def synthetic_rows(count: int, shortest: int = 300, longest: int = 900) -> list[
 
 def many_targets(users: int, targets: int) -> list[EncodedRow]:
     """Several targets for each of some users: what a recommendation run scores."""
-    from benchmarks.inputs import tables
-    from reasoningrec_assets.prompts.context import load_context
-    from reasoningrec_assets.prompts.render import student_record
-
     windows, items = tables()
     context = load_context(items)
     rows = [row for row in read_rows(windows) if row["split"] == "test"][:users]
@@ -120,8 +114,6 @@ def training_run(dtype: str) -> _Run:
 
 
 def this_device() -> Device:
-    from reasoningrec_assets.compute import visible_devices
-
     name = visible_devices()[0]
     return Device(name, "cpu" if name == "cpu:0" else "cuda:0")
 

@@ -74,16 +74,16 @@ def _losses(name: str, rows: list[EncodedRow], dtype: str, steps: int) -> list[F
     """The first losses beside those of a plain loop: fp32, row by row, nothing packed."""
     import torch
 
-    batches = [rows[at * 8 % len(rows) :][:8] for at in range(steps)]
-    plain = students.training_run("float32")
+    batches = [rows[at * students.STEP % len(rows) :][: students.STEP] for at in range(steps)]
+    plain, device = students.training_run("float32"), students.this_device().torch_name
     expected = []
     for batch in batches:
         plain.model.train()
         plain.optimizer.zero_grad()
         answers, total = sum(len(row.answer) for row in batch), 0.0
         for row in batch:
-            ids = torch.tensor([row.prompt + row.answer])
-            labels = torch.tensor([[-100] * len(row.prompt) + row.answer])
+            ids = torch.tensor([row.prompt + row.answer], device=device)
+            labels = torch.tensor([[-100] * len(row.prompt) + row.answer], device=device)
             loss = plain.model(input_ids=ids, labels=labels).loss * len(row.answer) / answers
             loss.backward()
             total += float(loss.detach())

@@ -27,7 +27,7 @@ def content(task: Task) -> Made:
                 place[item] for item, liked in zip(row["history_item_ids"], row["history_liked"], strict=True) if liked == wanted
             ]
             if shown:
-                cosines[number, column] = (normalize(vectors[shown].sum(axis=0).A) @ target.T).item()
+                cosines[number, column] = (normalize(np.asarray(vectors[shown].sum(axis=0))) @ target.T).item()
     names = ("cosine_liked", "cosine_disliked")
     for name, column in zip(names, cosines.T, strict=True):
         table = table.append_column(name, pa.array(column))

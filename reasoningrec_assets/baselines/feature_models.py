@@ -1,5 +1,7 @@
 """Models of a few features and no language: logistic regression, gradient boosting, and the stack with a student's log-odds."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from reasoningrec_assets.baselines.features import FEATURES, Made, Task, predict
 from reasoningrec_assets.sql import query
 
 _KEY = ["split", "user_id", "target_item_id"]
-_SCORES_SQL = f"SELECT {', '.join(_KEY)}, score FROM read_parquet($student)"
+_SCORES_SQL = f"SELECT {', '.join(_KEY)}, score FROM read_parquet($scored)"
 
 
 def logistic_regression(task: Task) -> Made:
@@ -30,9 +32,17 @@ def gradient_boosting(task: Task) -> Made:
 
 def stack(task: Task) -> Made:
     """Logistic regression on the five features and a student's log-odds, fitted on the validation rows that it scored."""
-    scores = query(_SCORES_SQL, student=task.tables["predictions"])
-    table = task_features(task).join(scores, _KEY, join_type="inner").sort_by([(name, "ascending") for name in _KEY])
-    return fitted(task, table, (*FEATURES, "score"), table["split"].to_numpy() == "valid", regression())
+    return stacked(task, {"student": task.tables["predictions"]})
+
+
+def stacked(task: Task, methods: Mapping[str, Path]) -> Made:
+    """The same on the log-odds of several methods, on the rows that all of them scored."""
+    table = task_features(task)
+    for name, scored in methods.items():
+        scores = query(_SCORES_SQL, scored=scored).rename_columns([*_KEY, name])
+        table = table.join(scores, _KEY, join_type="inner")
+    table = table.sort_by([(name, "ascending") for name in _KEY])
+    return fitted(task, table, (*FEATURES, *methods), table["split"].to_numpy() == "valid", regression())
 
 
 def regression() -> Any:

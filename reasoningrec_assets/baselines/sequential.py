@@ -29,10 +29,9 @@ class _SASRec(nn.Module):
 
     def forward(self, shown: Any, target: Any, padding: Any) -> Any:
         causal = nn.Transformer.generate_square_subsequent_mask(shown.shape[1])
-        # rows are padded on the left; attention to nothing but padding has no value, so a row's padding sees its first place
-        states = self.blocks(
-            shown + self.places.weight, mask=causal, src_key_padding_mask=padding.cumprod(1) * causal.new_tensor(-1e9)
-        )
+        # not minus infinity: a place that sees nothing but padding would get no number, and spoil the gradient of all
+        unseen = padding * causal.new_tensor(-1e9)
+        states = self.blocks(shown + self.places.weight, mask=causal, src_key_padding_mask=unseen)
         return (states[:, -1] * target).sum(1)
 
 

@@ -84,14 +84,7 @@ def parse_answer(text: str) -> tuple[bool | None, str]:
 
 
 def student_record(
-    window: Window,
-    *,
-    liked: bool,
-    reasoning: str,
-    kind: str,
-    label_only: bool = False,
-    lists: bool = False,
-    hints: str = "",
+    window: Window, *, liked: bool, reasoning: str, kind: str, label_only: bool = False, lists: bool = False, hints: str = ""
 ) -> dict[str, str]:
     """Instruction, input and output of one student row, in the form that its variant asks for; `hints` are whole lines.
 

@@ -26,18 +26,19 @@ class Template:
 
 
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-ITEM_DESCRIPTION = Template("item_description", _TEXTS["item_description"])
-ITEM_REVIEWS = Template("item_reviews", _TEXTS["item_reviews"])
-USER_PROFILE = Template("user_profile", _TEXTS["user_profile"])
-REASONING = Template("reasoning", _TEXTS["reasoning"])
-REASONING_BLIND = Template("reasoning_blind", _TEXTS["reasoning_blind"])
-STUDENT_INSTRUCTION = Template("student_instruction", _TEXTS["student_instruction"])
-LABEL_INSTRUCTION = Template("label_instruction", _TEXTS["label_instruction"])
-STUDENT_INPUT = Template("student_input", _TEXTS["student_input"])
-HINT_HISTORY = Template("hint_history", _TEXTS["hint_history"])
-HINT_ITEM = Template("hint_item", _TEXTS["hint_item"])
-HINT_FACTORISATION = Template("hint_factorisation", _TEXTS["hint_factorisation"])
-STUDENT_OUTPUT = Template("student_output", _TEXTS["student_output"])
+_TEMPLATES = {name: Template(name, text) for name, text in _TEXTS.items()}
+ITEM_DESCRIPTION = _TEMPLATES["item_description"]
+ITEM_REVIEWS = _TEMPLATES["item_reviews"]
+USER_PROFILE = _TEMPLATES["user_profile"]
+REASONING = _TEMPLATES["reasoning"]
+REASONING_BLIND = _TEMPLATES["reasoning_blind"]
+STUDENT_INSTRUCTION = _TEMPLATES["student_instruction"]
+LABEL_INSTRUCTION = _TEMPLATES["label_instruction"]
+STUDENT_INPUT = _TEMPLATES["student_input"]
+HINT_HISTORY = _TEMPLATES["hint_history"]
+HINT_ITEM = _TEMPLATES["hint_item"]
+HINT_FACTORISATION = _TEMPLATES["hint_factorisation"]
+STUDENT_OUTPUT = _TEMPLATES["student_output"]
 
 ANSWERS = {True: "Yes", False: "No"}  # the label words of the student's answer, by label
 DESCRIPTION = (ITEM_DESCRIPTION, ITEM_REVIEWS)

@@ -54,15 +54,15 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
 
     rows: list[dict[str, Any]] = []
     if lacking := [f"{split}.json" for split in SPLITS if split not in files]:
-        raise _refused(
-            Path(dataset.name), f"the dataset has no {', '.join(lacking)}: its adapter is {dataset.adapter}, not published"
-        )
+        raise _refused(Path(dataset.name), f"it has no {', '.join(lacking)}: its adapter is {dataset.adapter}, not published")
     for split in SPLITS:
         try:
             content: Any = json.loads(files[split].read_text(encoding="utf-8"))
         except ValueError as error:
             raise _refused(files[split], f"it is no JSON in UTF-8: {error}") from error
-        for place, record in enumerate(content if isinstance(content, list) else [content]):
+        if not isinstance(content, list) or not content:
+            raise _refused(files[split], "it is no JSON list that holds a row")
+        for place, record in enumerate(content):
             if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in FIELDS):
                 raise _refused(files[split], f"row {place} is no record with the texts {', '.join(FIELDS)}")
             label, _ = parse_answer(record["output"])

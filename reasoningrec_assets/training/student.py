@@ -51,14 +51,15 @@ def build_splits(
     """
     import pyarrow as pa
 
-    windows, labels = tables["interaction_windows"], tables.get("reasoning_labels")
-    seen = {"descriptions": tables.get("item_descriptions"), "profiles": tables.get("user_profiles")}
-    context = load_context(tables["items"], **seen)
-    reasoning = {window_name(row): str(row["text"]) for row in read_rows(labels)} if labels else {}
+    windows = tables["interaction_windows"]
+    texts = {"descriptions": "item_descriptions", "profiles": "user_profiles"}
+    context = load_context(tables["items"], **{seen: tables[table] for seen, table in texts.items() if table in variant.inputs})
+    labels = read_rows(tables["reasoning_labels"]) if variant.reasoning else []
+    reasoning = {window_name(row): str(row["text"]) for row in labels}
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
-    if labels is None:
+    if not variant.reasoning:
         chosen += choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
     chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
     bare = sum(row["split"] == "train" and not reasoning.get(window_name(row)) for row in chosen) if variant.reasoning else 0
@@ -96,7 +97,7 @@ def build_splits(
 def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     """What a variant's hints say of each window, by its name, from training events, which hold no target of any window."""
     cut, found = next(iter(dataset.cuts), None), defaultdict[str, dict[str, float]](dict)
-    events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in tables]
+    events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in variant.inputs]
     if "item" in variant.hints:
         for row in window_features(*events, cut=cut).to_pylist():
             found[window_name(row)] |= {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
@@ -157,14 +158,7 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
 
 
 def predict(
-    dataset: Dataset,
-    method: str,
-    inputs: Inputs,
-    base_model: str,
-    scoring: ScoringSettings,
-    *,
-    max_tokens: int,
-    log: Log = print,
+    dataset: Dataset, method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
 

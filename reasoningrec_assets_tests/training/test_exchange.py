@@ -63,6 +63,8 @@ def test_exported_predictions_hold_the_answer_and_its_log_odds(lake, tmp_path):
         (json.dumps([RECORD, {"instruction": "x"}]), "row 1 is no record with the texts instruction, input, output"),
         (json.dumps([RECORD | {"output": "Maybe"}]), "row 0 begins neither with"),
         (json.dumps([1]), "row 0 is no record"),
+        (json.dumps(RECORD), "no JSON list that holds a row"),
+        ("[]", "no JSON list that holds a row"),
     ],
 )
 def test_a_file_that_is_not_in_the_form_is_refused_with_its_row(tmp_path, content, said):
