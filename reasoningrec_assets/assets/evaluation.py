@@ -37,13 +37,18 @@ STAGES = (
 )
 
 
-@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="2")
+# what explanations are held against, in the order of `Texts`
+EXPLAINING = ("items", "sft_splits", "reasoning_labels")
+
+
+@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="3")
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
+        from reasoningrec_assets.metrics.explanations import Texts
         from reasoningrec_assets.metrics.text import BertScore
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
@@ -55,8 +60,9 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
                 windows=inputs["interaction_windows"],
                 rows_in=int(figures["cleaned_interactions"]["rows_in"]),
                 dropped=left_out(figures),
-                references=inputs["reasoning_labels"],
-                text=BertScore(str(encoder), settings.encoder_layer, device=device.torch_name),
+                texts=Texts(
+                    *(inputs[name] for name in EXPLAINING), BertScore(str(encoder), settings.encoder_layer, device.torch_name)
+                ),
                 replicates=settings.replicates,
                 seed=settings.seed,
             )
@@ -73,7 +79,10 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
 
 
-@dg.asset(deps=[*COMPARED.values(), interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="1")
+EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
+
+
+@dg.asset(deps=[*EXISTING, interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="2")
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -81,24 +90,27 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate
+        from reasoningrec_assets.metrics.explanations import Texts
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
+        texts = Texts(*(inputs[name] for name in EXPLAINING)) if inputs.receipts.keys() >= {*EXPLAINING} else None
         found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
         files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
-        evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], **draws)
+        evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], texts=texts, **draws)
         table = leaderboard(evaluated, files, context.partition_key)
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
         return Output(table, {"methods": float(table.num_rows), **best})
 
-    return materialize(context, lake, build, settings=draws, config=config, optional=COMPARED.values())
+    return materialize(context, lake, build, settings=draws, config=config, optional=EXISTING)
 
 
-REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model)
+REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
 
 
-@dg.asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="1")
+@dg.asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="2")
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
+    from reasoningrec_assets.metrics.explanations import Texts
     from reasoningrec_assets.report import page
     from reasoningrec_assets.report.gather import gather, training_curve
 
@@ -113,8 +125,8 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
             metrics=inputs["evaluation_metrics"],
             predictions={method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
             windows=inputs["interaction_windows"],
-            items=inputs["items"],
-            references=inputs["reasoning_labels"],
+            texts=Texts(*(inputs[name] for name in EXPLAINING)),
+            leaderboard=inputs.find("leaderboard"),
             facts=facts,
             training=training_curve(inputs["lora_model"]),
             receipts=inputs.lake.receipts.ancestry(inputs.receipts.values()),
@@ -123,6 +135,6 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
-    return materialize(
-        context, lake, build, settings={"title": dataset.title, "facts": facts, "looks": page.looks()}, config=config
-    )
+    decided = {"title": dataset.title, "facts": facts, "looks": page.looks()}
+    # no dependency of Dagster's: `+evaluation_report` would train every study
+    return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard])

@@ -66,19 +66,22 @@ def materialize(
 ) -> dg.MaterializeResult:
     """Run one step of the lake for the context's asset and partition, see `Step`, and report its receipt.
 
+    What is ``optional`` is read where it exists, and need not be a dependency that Dagster knows of and would ask for.
+
     A `PlatformError` becomes a `dg.Failure`; where it is permanent, Dagster does not try again either.
     """
     opened = lake.open()
     spec = context.assets_def.specs_by_key[context.asset_key]
+    existing = {asset.key.to_user_string() for asset in optional}
     step = Step(
         asset=spec.key.to_user_string(),
         partition=context.partition_key,
         code_version=spec.code_version or "",
         settings=settings,
-        upstream=tuple(sorted(dep.asset_key.to_user_string() for dep in spec.deps)),
+        upstream=tuple(sorted({dep.asset_key.to_user_string() for dep in spec.deps} | existing)),
         run_id=context.run.run_id,
         external=external,
-        optional=tuple(asset.key.to_user_string() for asset in optional),
+        optional=tuple(sorted(existing)),
         force=config.force,
     )
     try:

@@ -9,16 +9,13 @@ import pyarrow as pa
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import EVALUATION_METRICS
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
+from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
-from reasoningrec_assets.metrics.text import BertScore, deranged
 from reasoningrec_assets.sql import query, statements
 
 _TEST_SQL = "SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id"
 _SQL = statements(__file__)
-
-# The name of a metric, its value, and the number of rows that it is computed on.
-_Row = tuple[str, float | Interval | None, int]
 
 
 def evaluate(
@@ -28,8 +25,7 @@ def evaluate(
     windows: Path,
     rows_in: int = 0,
     dropped: Mapping[str, int] | None = None,
-    references: Path | None = None,
-    text: BertScore | None = None,
+    texts: Texts | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> pa.Table:
@@ -37,20 +33,22 @@ def evaluate(
 
     The population is the test split of the windows; a method that lacks rows, or has others, says so in the table, and never
     changes what another method is scored on. ``auc``, ``accuracy`` and ``brier``, with 95 % intervals over users, are
-    computed on the rows that it covers; the AUC is null where those have one class only. Explanations are compared with the
-    teacher's reasoning (``references``) on the rows that have both; one that was asked for and came back empty scores 0.
-    Without ``references`` or ``text`` they are only counted. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
+    computed on the rows that it covers; the AUC is null where those have one class only. Explanations are counted, and measured
+    by `explanation_figures` where ``texts`` are given. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
 
     PermanentError where a file holds another method's rows, a row twice, another label than the windows, or a NaN score, of validation rows too.
     """
     truth = query(_TEST_SQL, windows=windows)
     methods = {name: _read(name, path, windows) for name, path in predictions.items()}
     draws = {"replicates": replicates, "seed": seed}
+    flags = flagged([*predictions.values()], windows, texts) if texts and predictions else None
     found = [("population", row) for row in _population(truth, rows_in, dropped or {}, draws)]
     for name, (covered, extra_rows) in methods.items():
         found += [(name, row) for row in _ranking(name, covered, truth.num_rows, extra_rows, draws)]
         found += [(name, row) for row in _figures(name, covered, predictions[name], windows)]
-        found += [(name, row) for row in _explained(covered, references, text, draws)]
+        if explained := covered.num_rows - covered["explanation"].null_count:
+            found.append((name, ("explained_rows", explained, covered.num_rows)))
+            found += [(name, row) for row in explanation_figures(name, flags, texts, draws)] if flags and texts else []
     rows = [
         {"dataset": dataset, "method": method, "metric": metric, "n": n}
         | vars(value if isinstance(value, Interval) else Interval(value))
@@ -94,7 +92,7 @@ def _read(name: str, path: Path, windows: Path) -> tuple[pa.Table, int]:
     return covered, found.num_rows - covered.num_rows
 
 
-def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws: Mapping[str, int]) -> Iterator[_Row]:
+def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws: Mapping[str, int]) -> Iterator[Row]:
     yield "rows_in", rows_in, rows_in
     for reason, rows in dropped.items():
         yield f"dropped_{reason}", rows, rows_in
@@ -105,7 +103,7 @@ def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws
         yield "one_class_only", 1, len(labels)
 
 
-def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draws: Mapping[str, int]) -> Iterator[_Row]:
+def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draws: Mapping[str, int]) -> Iterator[Row]:
     rows, users, labels = covered.num_rows, covered["user_id"].to_numpy(), covered["label"].to_numpy()
     scores, probabilities = (checked(labels, covered[column].to_numpy(), name)[1] for column in ("score", "probability"))
     auc = auc_interval(labels, scores, groups=users, method=name, **draws)
@@ -123,7 +121,7 @@ def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draw
     yield "extra_rows", extra_rows, rows + extra_rows
 
 
-def _figures(name: str, covered: pa.Table, predictions: Path, windows: Path) -> Iterator[_Row]:
+def _figures(name: str, covered: pa.Table, predictions: Path, windows: Path) -> Iterator[Row]:
     """What needs no interval, or needs the validation rows too: a threshold, a temperature, and what they give on test rows."""
     valid = query(_SQL["valid"], predictions=predictions, windows=windows)
     known, scored = checked(valid["label"].to_numpy(), valid["score"].to_numpy(), name)
@@ -139,20 +137,3 @@ def _figures(name: str, covered: pa.Table, predictions: Path, windows: Path) -> 
         yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
         yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)
         yield "ece_recalibrated", calibration_error(labels, probabilities), len(labels)
-
-
-def _explained(covered: pa.Table, references: Path | None, text: BertScore | None, draws: Mapping[str, int]) -> Iterator[_Row]:
-    explained = covered.filter(covered["explanation"].is_valid())
-    if explained.num_rows:
-        yield "explained_rows", explained.num_rows, covered.num_rows
-    if not explained.num_rows or references is None or text is None:
-        return
-    pairs = explained.join(query(_SQL["references"], path=references), ["user_id", "target_item_id"], join_type="inner")
-    rows = pairs.sort_by([("user_id", "ascending"), ("target_item_id", "ascending")])
-    yield "explained_without_reference", explained.num_rows - rows.num_rows, explained.num_rows
-    users, written, own = (rows[column].to_pylist() for column in ("user_id", "explanation", "text"))
-    # A single row has no other row's reference to be held against, and so no floor.
-    shuffled = [own[row] for row in deranged(len(own), draws["seed"])]
-    measured = text.score(written, own)._asdict() | {"f1_shuffled_floor": text.score(written[: len(shuffled)], shuffled).f1}
-    for metric, values in measured.items():
-        yield f"bertscore_{metric}", mean_interval(values, groups=users[: len(values)], **draws), len(values)

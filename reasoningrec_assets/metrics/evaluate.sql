@@ -7,9 +7,6 @@ SELECT test.label IS NOT NULL AS known, scored.label <> test.label AS disagrees,
     coalesce(scored.score, 'nan'::DOUBLE) AS score, coalesce(scored.probability, 'nan'::DOUBLE) AS probability
 FROM scored LEFT JOIN test USING (user_id, target_item_id) ORDER BY user_id, target_item_id
 
--- name: references
-SELECT user_id, target_item_id, text FROM read_parquet($path) WHERE split = 'test' AND trim(text) <> ''
-
 -- name: figures
 -- What one query can say of a method's scores on the test rows that it covers. The threshold is that of the best F1 among the
 -- validation rows' scores; rows with equal scores stand on one side of it together.

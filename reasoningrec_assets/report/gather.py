@@ -1,4 +1,4 @@
-"""What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in `plots`."""
+"""What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in its template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import MANIFEST
+from reasoningrec_assets.metrics.explanations import Texts, flagged
 from reasoningrec_assets.metrics.leaderboard import FLOORS
 from reasoningrec_assets.sql import query, statements
 
@@ -32,6 +33,8 @@ class Report:
     # test rows: user_id, history and target (title and liked of an item), scores (method, floor, score, probability,
     # explanation) and reference, the teacher's text or None
     cases: Sequence[Mapping[str, Any]] = ()
+    curves: Sequence[Mapping[str, Any]] = ()  # name, floor, and three lists of points, each method's
+    board: Sequence[Mapping[str, Any]] = ()  # the rows of the table `leaderboard`, if there is one
     training: Sequence[Mapping[str, Any]] = ()  # the student's epochs, as `training_curve` reads them
     receipts: Sequence[Receipt] = ()  # the steps that the report was made from
 
@@ -46,13 +49,14 @@ def gather(
     facts: Mapping[str, str | int | float] | None = None,
     training: Sequence[Mapping[str, Any]] = (),
     receipts: Sequence[Receipt] = (),
-    **tables: Path,
+    windows: Path,
+    texts: Texts,
+    leaderboard: Path | None = None,
 ) -> Report:
-    """Read what the page shows from tables of the lake: ``windows``, ``items`` and ``references``, which is `reasoning_labels`.
-
-    ``users`` is the number of cases.
-    """
-    read: dict[str, Any] = {"metrics": metrics, "floors": FLOORS, "methods": list(predictions), "users": users, **tables}
+    """Read what the page shows from tables of the lake; ``users`` is the number of cases."""
+    paths, shown = [*predictions.values()], {"floors": FLOORS, "methods": list(predictions), "users": users}
+    read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
+    read |= {**shown, "items": texts.items, "references": texts.references}
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
     return Report(
         dataset=dataset,
@@ -63,7 +67,9 @@ def gather(
         liked_share=population.get("liked_share"),
         rows_in=int(population.get("rows_in", 0)),
         dropped=tuple((name.removeprefix("dropped_"), int(n)) for name, n in population.items() if name.startswith("dropped_")),
-        cases=query(_SQL["cases"], predictions=predictions.values(), **read).to_pylist() if predictions else (),
+        cases=query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else (),
+        curves=query(_SQL["curves"], **read).to_pylist() if predictions else (),
+        board=query(_SQL["board"], **read).to_pylist() if leaderboard else (),
         training=training,
         receipts=receipts,
     )

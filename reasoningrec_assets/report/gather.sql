@@ -1,16 +1,48 @@
 -- name: methods
 -- A line of the leaderboard for each method, best AUC first.
-SELECT method AS name, list_contains($floors, method) AS floor, coalesce(max(n) FILTER (metric = 'auc'), 0) AS rows,
-    max(value) FILTER (metric = 'auc') AS auc, max(low) FILTER (metric = 'auc') AS low, max(high) FILTER (metric = 'auc') AS high,
-    max(value) FILTER (metric = 'auc_pr') AS auc_pr, max(value) FILTER (metric = 'coverage') AS coverage,
-    coalesce(max(value) FILTER (metric = 'missing_rows'), 0) AS missing_rows,
-    coalesce(max(value) FILTER (metric = 'extra_rows'), 0) AS extra_rows,
-    max(value) FILTER (metric = 'accuracy') AS accuracy, max(value) FILTER (metric = 'brier') AS brier,
-    max(value) FILTER (metric = 'ece') AS ece, coalesce(max(value) FILTER (metric = 'explained_rows'), 0) AS explained_rows,
-    max(value) FILTER (metric = 'bertscore_f1') AS bertscore_f1, max(low) FILTER (metric = 'bertscore_f1') AS bertscore_low,
-    max(high) FILTER (metric = 'bertscore_f1') AS bertscore_high,
-    max(value) FILTER (metric = 'bertscore_f1_shuffled_floor') AS bertscore_floor
-FROM read_parquet($metrics) WHERE method <> 'population' GROUP BY method ORDER BY auc DESC NULLS LAST, name
+WITH found AS (
+    SELECT method AS name, list_contains($floors, method) AS floor, map(list(metric), list(value)) AS value,
+        map(list(metric), list(low)) AS low, map(list(metric), list(high)) AS high, map(list(metric), list(n)) AS n
+    FROM read_parquet($metrics) WHERE method <> 'population' GROUP BY method
+)
+SELECT name, floor, coalesce(n['auc'], 0) AS rows, value['auc'] AS auc, low['auc'] AS low, high['auc'] AS high, value['auc_pr'] AS auc_pr,
+    value['coverage'] AS coverage, coalesce(value['missing_rows'], 0) AS missing_rows, coalesce(value['extra_rows'], 0) AS extra_rows,
+    value['accuracy'] AS accuracy, value['brier'] AS brier, value['ece'] AS ece, coalesce(value['explained_rows'], 0) AS explained_rows,
+    value['explained_empty'] AS empty, value['explained_not_english'] AS not_english,
+    value['label_agreement'] AS agreement, n['label_agreement'] AS stated, value['titles_faithful'] AS titles_faithful,
+    value['titles_not_shown'] AS titles_not_shown, value['titles_unknown'] AS titles_unknown, n['titles_unknown'] AS titles_named,
+    value['copied'] AS copied, value['distinct_2'] AS distinct_2, value['unique_sentences'] AS unique_sentences,
+    value['rouge_l'] AS rouge_l, value['rouge_l_template_floor'] AS rouge_l_template, value['bertscore_f1'] AS bertscore_f1,
+    low['bertscore_f1'] AS bertscore_low, high['bertscore_f1'] AS bertscore_high,
+    value['bertscore_f1_shuffled_floor'] AS bertscore_floor, value['bertscore_f1_template_floor'] AS bertscore_template
+FROM found ORDER BY auc DESC NULLS LAST, name
+
+-- name: curves
+-- Each method's test rows as lines in the unit square: ROC, precision over recall, and frequency over probability in ten bins.
+WITH scored AS (
+    SELECT method, label, score, probability FROM read_parquet($predictions)
+    JOIN (SELECT split, user_id, target_item_id FROM read_parquet($windows) WHERE split = 'test') USING (split, user_id, target_item_id)
+), steps AS (
+    SELECT method, score, count(*) FILTER (label) AS good, count(*) FILTER (NOT label) AS bad FROM scored GROUP BY method, score
+), points AS (
+    SELECT method, sum(good) OVER higher / nullif(sum(good) OVER every, 0) AS likes,
+        sum(bad) OVER higher / nullif(sum(bad) OVER every, 0) AS dislikes,
+        sum(good) OVER higher / sum(good + bad) OVER higher AS precise
+    FROM steps WINDOW higher AS (PARTITION BY method ORDER BY score DESC), every AS (PARTITION BY method)
+), thinned AS (  -- a hundred points a line, whatever the number of rows; both ends always
+    SELECT * FROM points WHERE likes IS NOT NULL AND dislikes IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY method, (likes * 50)::INTEGER, (dislikes * 50)::INTEGER ORDER BY likes DESC, dislikes DESC) = 1
+), bins AS (
+    SELECT method, avg(probability) AS expected, avg(label::INTEGER) AS happened
+    FROM scored GROUP BY method, least(floor(probability * 10), 9) ORDER BY ALL
+)
+SELECT method AS name, list_contains($floors, method) AS floor, list_prepend([0, 0], list([dislikes, likes] ORDER BY dislikes, likes)) AS roc,
+    list_prepend([0, arg_min(precise, likes)], list([likes, precise] ORDER BY likes, precise DESC)) AS precision_recall, any_value(reliability) AS reliability
+FROM thinned JOIN (SELECT method, list([expected, happened] ORDER BY expected) AS reliability FROM bins GROUP BY method) USING (method)
+GROUP BY method ORDER BY list_position($methods, method)
+
+-- name: board
+SELECT *, try_cast(regexp_extract(method, '^k(\d+)$', 1) AS INTEGER) AS k FROM read_parquet($leaderboard) ORDER BY auc DESC NULLS LAST, method
 
 -- name: population
 SELECT metric, value FROM read_parquet($metrics) WHERE method = 'population'
@@ -36,9 +68,11 @@ picked AS (
 ), scored AS (
     SELECT place, list({
         'method': method, 'floor': list_contains($floors, method), 'score': score, 'probability': probability,
-        'explanation': if(len(explanation) <= 4000, explanation, rtrim(explanation[:3999]) || '…')
+        'explanation': if(len(explanation) <= 4000, explanation, rtrim(explanation[:3999]) || '…'), 'contradicts': stated <> predicted,
+        'not_shown': coalesce(titles_not_shown, [])[:5], 'unknown': list_transform(coalesce(titles_unknown, [])[:5], lambda title: title[:120]),
+        'copied': copied, 'not_english': not_english
     } ORDER BY list_position($methods, method)) AS scores
-    FROM picked JOIN answers USING (user_id, target_item_id) GROUP BY place
+    FROM picked JOIN answers USING (user_id, target_item_id) LEFT JOIN flags USING (method, user_id, target_item_id) GROUP BY place
 )
 SELECT picked.user_id, coalesce(history, []) AS history, coalesce(scores, []) AS scores,
     {'title': coalesce(titled.title, picked.target_item_id), 'liked': picked.label} AS target,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from reasoningrec_assets.lake.files import sha256_file
 from reasoningrec_assets.report.gather import Method, Report
-from reasoningrec_assets.report.plots import CURVE_HEIGHT, curve_plots, interval_plot
 
 # At 500 rows an AUC near 0.75 is known to about +-0.045 (section 5, point 12, of the method: +-0.035 at 800).
 SMALLEST_SAMPLE = 500
@@ -64,6 +63,7 @@ def _duration(seconds: float) -> str:
 
 _FILTERS: dict[str, Callable[..., str]] = {
     "fixed": lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}",
+    "p": lambda value: "–" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}",
     "percent": lambda value: "–" if value is None else f"{100 * value:.1f} %",
     "whole": lambda value: "–" if value is None else f"{value:,.0f}",
     "duration": _duration,
@@ -86,10 +86,7 @@ def render(report: Report) -> str:
         report=report,
         css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         verdicts=verdicts(report),
-        intervals=interval_plot(report.methods),
-        curves=curve_plots(report.training),
         best_floor=_best(report, floor=True),
         best_model=_best(report, floor=False),
         explains=any(method.explained_rows for method in report.methods),
-        curve_height=CURVE_HEIGHT,
     )

@@ -9,8 +9,16 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import EVALUATION_METRICS, INTERACTION_WINDOWS, PREDICTIONS, REASONING_LABELS
+from reasoningrec_assets.lake.schemas import (
+    EVALUATION_METRICS,
+    INTERACTION_WINDOWS,
+    ITEMS,
+    PREDICTIONS,
+    REASONING_LABELS,
+    SFT_SPLITS,
+)
 from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.explanations import Texts
 from reasoningrec_assets.metrics.text import BertScore, deranged
 
 if TYPE_CHECKING:
@@ -91,6 +99,11 @@ class Lake:
             for user, text in texts.items()
         ]
         return self._write("references", rows, REASONING_LABELS.arrow())
+
+    def texts(self, references: dict[int, str], encoder: BertScore) -> Texts:
+        items = [{"dataset": "d", "item_id": f"i{user}", "title": f"Title {user}", "genres": []} for user in range(6)]
+        prompts = self._write("prompts", [], SFT_SPLITS.arrow())
+        return Texts(self._write("items", items, ITEMS.arrow()), prompts, self.references(references), encoder)
 
 
 @pytest.fixture
@@ -183,7 +196,7 @@ def test_text_metrics_use_the_rows_that_have_both_texts(lake: Lake, encoder: Pat
     references = {0: "the user likes dramas", 1: "comedies", 2: "funny comedies", 3: "films", 4: " "}
     paths = {"student": lake.predictions(explanations=explanations), "like_rate": lake.predictions("like_rate")}
     text = BertScore(str(encoder), num_layers=2)
-    found = run(paths, lake.windows(), references=lake.references(references), text=text, seed=3)
+    found = run(paths, lake.windows(), texts=lake.texts(references, text), seed=3)
     # Row 3 has no explanation, row 4 an empty reference, row 5 none; row 1 wrote nothing and counts as 0.
     candidates, own = ["the user likes slow dramas", "", "funny films"], ["the user likes dramas", "comedies", "funny comedies"]
     expected = text.score(candidates, own)
@@ -205,7 +218,7 @@ def test_two_explaining_methods_keep_their_own_scores(lake: Lake, encoder: Path)
     good = lake.predictions("good", explanations=["the user likes dramas"] * 6)
     bad = lake.predictions("bad", explanations=["funny", *[None] * 5])
     text = BertScore(str(encoder), num_layers=2)
-    found = run({"bad": bad, "good": good}, lake.windows(), references=lake.references(references), text=text)
+    found = run({"bad": bad, "good": good}, lake.windows(), texts=lake.texts(references, text))
     assert found["good", "bertscore_f1"]["value"] == pytest.approx(1.0, abs=1e-5)
     assert found["bad", "bertscore_f1"]["value"] < 0.999
     # One explained row has no other row's reference to be held against.
@@ -223,8 +236,7 @@ def test_no_explained_row_has_a_reference(lake: Lake) -> None:
     found = run(
         {"student": lake.predictions(explanations=["a"] * 6)},
         lake.windows(),
-        references=lake.references({}),
-        text=BertScore("never/loaded", num_layers=2),
+        texts=lake.texts({}, BertScore("never/loaded", num_layers=2)),
     )
     assert (found["student", "bertscore_f1"]["value"], found["student", "bertscore_f1"]["n"]) == (None, 0)
     assert found["student", "explained_without_reference"]["value"] == 6

@@ -12,10 +12,13 @@ from reasoningrec_assets.lake.schemas import (
     EVALUATION_METRICS,
     INTERACTION_WINDOWS,
     ITEMS,
+    LEADERBOARD,
     PREDICTIONS,
     REASONING_LABELS,
+    SFT_SPLITS,
     TableSchema,
 )
+from reasoningrec_assets.metrics.explanations import Texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +44,8 @@ def files(tmp_path: Path) -> dict[str, Any]:
     users = [f"u{number:02d}" for number in range(40)]
     target = {"split": "test", "target_item_id": "i1"}
     history = {"history_item_ids": ["i2", "i3"], "history_liked": [True, False], "profile_item_ids": [], "profile_liked": []}
-    rows = [target | history | {"user_id": user, "target_rating": 5.0, "label": True, "target_time": 0} for user in users]
+    liked = {user: number % 4 != 0 for number, user in enumerate(users)}
+    rows = [target | history | {"user_id": user, "target_rating": 5.0, "label": liked[user], "target_time": 0} for user in users]
     items = [
         {"item_id": "i1", "title": HOSTILE, "genres": [], "year": 1999},
         {"item_id": "i2", "title": "long " * 1_000, "genres": []},
@@ -57,12 +61,12 @@ def files(tmp_path: Path) -> dict[str, Any]:
                 | {
                     "method": method,
                     "user_id": user,
-                    "label": True,
-                    "score": score,
-                    "probability": 0.25,
+                    "label": liked[user],
+                    "score": score + lead / 10,
+                    "probability": 0.25 + lead / 10,
                     "explanation": texts.get(user),
                 }
-                for user in users
+                for user, lead in zip(users, [4, 3, 2, 1, 0] * 8, strict=True)
             ],
         )
 
@@ -85,25 +89,34 @@ def files(tmp_path: Path) -> dict[str, Any]:
         metric("student", "bertscore_f1_shuffled_floor", 0.69, n=2),
         metric("constant", "auc", None),
     ]
+    board = [
+        {"method": "k64", "rows": 40, "auc": 0.7, "low": 0.6, "high": 0.8, "p_holm_like_rate": 0.0123},
+        {"method": "k256", "rows": 40, "auc": 0.8, "low": 0.7, "high": 0.9},
+        {"method": HOSTILE, "rows": 40, "auc": None},
+    ]
     return {
         "dataset": "d",
         "title": "Toy films",
         "metrics": write("metrics", EVALUATION_METRICS, metrics),
         "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
         "windows": write("windows", INTERACTION_WINDOWS, [*rows, rows[0] | {"split": "valid"}]),
-        "items": write("items", ITEMS, items),
-        "references": write(
-            "references",
-            REASONING_LABELS,
-            [
-                target
-                | {
-                    "user_id": "u39",
-                    "label": True,
-                    "text": "Because <b>films</b>.",
-                    "teacher_mode": "conditioned",
-                    "status": "ok",
-                }
-            ],
+        "leaderboard": write("leaderboard", LEADERBOARD, board),
+        "texts": Texts(
+            items=write("items", ITEMS, items),
+            prompts=write("prompts", SFT_SPLITS, []),
+            references=write(
+                "references",
+                REASONING_LABELS,
+                [
+                    target
+                    | {
+                        "user_id": "u39",
+                        "label": True,
+                        "text": "Because <b>films</b>.",
+                        "teacher_mode": "conditioned",
+                        "status": "ok",
+                    }
+                ],
+            ),
         ),
     }

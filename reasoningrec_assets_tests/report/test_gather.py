@@ -1,8 +1,19 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import precision_recall_curve, roc_auc_score
+
+from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, PREDICTIONS
 from reasoningrec_assets.report.gather import gather
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EPOCH = {"epoch": 1, "train_loss": 0.5, "valid_auc": None}
 
@@ -48,6 +59,56 @@ def test_a_case_holds_history_target_scores_and_both_texts(files: dict[str, Any]
     ]
     assert [score["explanation"] for score in case["scores"]] == ["The user likes it.", None]
     assert case["reference"] == "Because <b>films</b>."
+
+
+def test_curves_are_those_of_scikit_learn(files: dict[str, Any], tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    labels = random.random(3_000) < 0.6
+    # steps of a tenth: many ties
+    scores = np.round(random.normal(size=3_000) + labels, 1) + 0.05
+    keys = [{"dataset": "d", "split": "test", "user_id": f"v{row}", "target_item_id": "i1"} for row in range(3_000)]
+    rows = [
+        key | {"method": "student", "label": bool(label), "score": score, "probability": 1 / (1 + np.exp(-score))}
+        for key, label, score in zip(keys, labels, scores, strict=True)
+    ]
+    times = {"target_rating": 5.0, "target_time": 0, "history_item_ids": [], "history_liked": []}
+    lists = {"profile_item_ids": [], "profile_liked": []}
+    windows = [key | times | lists | {"label": bool(label)} for key, label in zip(keys, labels, strict=True)]
+    paths = [tmp_path / "many.parquet", tmp_path / "many_windows.parquet"]
+    for path, found, schema in zip(paths, (rows, windows), (PREDICTIONS, INTERACTION_WINDOWS), strict=True):
+        pq.write_table(pa.Table.from_pylist(found, schema=schema.arrow()), path)
+    (line,) = gather(**files | {"predictions": {"student": paths[0]}, "windows": paths[1]}).curves
+
+    def area(points: list[list[float]]) -> float:
+        across, up = np.array(points).T
+        assert (np.diff(across) >= 0).all()
+        return float(np.trapezoid(up, across))
+
+    assert len(line["roc"]) < 110
+    assert (line["roc"][0], line["roc"][-1]) == ([0, 0], [1, 1])
+    assert area(line["roc"]) == pytest.approx(roc_auc_score(labels, scores), abs=0.003)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    for across, up in line["precision_recall"][1:]:
+        assert min(np.hypot(recall - across, precision - up)) < 1e-9
+    happened, expected = calibration_curve(labels, [row["probability"] for row in rows], n_bins=10)
+    assert np.array(line["reliability"]) == pytest.approx(np.stack([expected, happened], axis=1))
+
+
+def test_one_class_leaves_no_curve(files: dict[str, Any]) -> None:
+    assert [line["name"] for line in gather(**files).curves] == ["student", "like_rate"]
+    table = pq.read_table(files["predictions"]["student"])
+    pq.write_table(table.filter(table["label"]), files["predictions"]["student"])
+    assert [line["name"] for line in gather(**files).curves] == ["like_rate"]
+
+
+def test_what_is_wrong_with_a_text_is_beside_it(files: dict[str, Any]) -> None:
+    table = pq.read_table(files["predictions"]["student"]).to_pylist()
+    row = next(row for row in table if row["user_id"] == "u39")
+    row["explanation"] = 'The user liked "A Film of Nobody" and would enjoy this film.'
+    pq.write_table(pa.Table.from_pylist(table, schema=PREDICTIONS.arrow()), files["predictions"]["student"])
+    (answer, floor) = next(case for case in gather(**files).cases if case["user_id"] == "u39")["scores"]
+    assert (answer["contradicts"], answer["unknown"], answer["not_shown"]) == (True, ["film of nobody"], [])
+    assert (floor["contradicts"], floor["unknown"]) == (None, [])
 
 
 def test_without_predictions_there_is_no_case(files: dict[str, Any]) -> None:

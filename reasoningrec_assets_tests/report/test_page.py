@@ -10,7 +10,6 @@ import pytest
 
 from reasoningrec_assets.report.gather import Method, Report, gather
 from reasoningrec_assets.report.page import render, verdicts
-from reasoningrec_assets.report.plots import curve_plots, interval_plot
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -127,6 +126,9 @@ def test_every_section_is_there_with_its_numbers(full: Report) -> None:
         "25.0 % Yes, right",
         "Teacher, which knew the truth or was chosen for predicting it",
         "like_rate floor",
+        "k640.700 0.600–0.800",
+        "0.0123",
+        "K = 64",
     ):
         assert expected in text, expected
 
@@ -151,27 +153,31 @@ def test_floors_are_squares_and_models_are_circles(full: Report) -> None:
 
 
 def test_plot_places_values_in_order_and_inside_the_axis() -> None:
-    plot = interval_plot([method("a", 0.9, 0.1), method("b", 0.62), method("c", 0.4, 0.0), method("d", None)])
-    assert plot is not None
-    assert [label for _, label in plot.ticks] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
-    scale = {label: at for at, label in plot.ticks}
-    assert [bar.method.name for bar in plot.bars] == ["a", "b", "c"]
-    first, second, third = plot.bars
-    assert (first.low, first.at, first.high) == pytest.approx((scale["0.8"], scale["0.9"], scale["1.0"]), abs=0.02)
-    assert second.at == pytest.approx(scale["0.6"] + 0.2 * (scale["0.7"] - scale["0.6"]), abs=0.02)
-    assert third.low == third.high == scale["0.4"]
-    assert plot.chance == scale["0.5"]
-    assert interval_plot([method("d", None)]) is None
+    html = render(report(method("a", 0.9, 0.1), method("b", 0.62), method("c", 0.4, 0.0), method("d", None)))
+    figure = html.split("</figure>")[0]
+    scale = {label: float(at) for at, label in re.findall(r'x="([\d.]+)%" y="\d+" text-anchor="middle">([\d.]+)<', figure)}
+    assert [*scale] == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
+    (first, second, third) = (float(at) for at in re.findall(r'<circle cx="([\d.]+)%"', figure))
+    assert first == pytest.approx(scale["0.9"], abs=0.02)
+    assert second == pytest.approx(scale["0.6"] + 0.2 * (scale["0.7"] - scale["0.6"]), abs=0.02)
+    assert third == scale["0.4"]
+    bars = re.findall(r'class="mark">\s*<line x1="([\d.]+)%" x2="([\d.]+)%"', figure)
+    assert [float(end) for end in bars[0]] == pytest.approx([scale["0.8"], scale["1.0"]], abs=0.02)
+    assert bars[2] == (str(scale["0.4"]),) * 2
+    assert f'class="chance" x1="{scale["0.5"]}%"' in figure
+    assert "<figure>" not in render(report(method("d", None)))
 
 
 def test_curves_leave_out_what_was_not_measured() -> None:
-    loss, auc = curve_plots([epoch(1, 2.0, None), epoch(2, 1.0, 0.6), epoch(3, float("nan"), 0.5)])
-    assert [label for _, _, label in loss.points] == ["epoch 1: 2", "epoch 2: 1"]
-    assert loss.best == "best 1 at epoch 2"
-    assert auc.best == "best 0.6 at epoch 2"
-    # Pixels run downwards: the higher AUC has the smaller y.
-    assert auc.points[0][1] < auc.points[1][1]
-    assert curve_plots([]) == []
+    html = render(report(training=[epoch(1, 2.0, None), epoch(2, 1.0, 0.6), epoch(3, 1.5, 0.5)]))
+    loss, auc = re.findall(r"<figcaption><strong>(.*?)</figcaption>", html)
+    assert (loss, auc) == ("Training loss</strong> · best 1 at epoch 2", "Validation AUC</strong> · best 0.6 at epoch 2")
+    drawn = re.findall(r'<polyline class="line" points="(.*?) "', html)
+    # The drawing runs downwards: the higher value has the smaller y. The last point stands twice, or one alone would not show.
+    assert drawn == ["0.0,0.0 50.0,100.0 100.0,50.0 100.0,50.0", "0.0,0.0 100.0,100.0 100.0,100.0"]
+    assert "epoch 1: 2" in html
+    one = render(report(training=[epoch(1, 2.0, None)]))
+    assert re.findall(r'<polyline class="line" points="(.*?) "', one) == ["0.0,100.0 0.0,100.0"]
 
 
 @pytest.mark.parametrize(

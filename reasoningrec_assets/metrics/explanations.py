@@ -1,0 +1,76 @@
+"""What explanations state, name and copy, and how near they come to the teacher's; the rules of words are in SQL."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reasoningrec_assets.metrics.intervals import Floats, Interval, mean_interval
+from reasoningrec_assets.metrics.text import BertScore, deranged
+from reasoningrec_assets.sql import connect, query, statements
+
+if TYPE_CHECKING:
+    import duckdb
+
+# The name of a metric, its value, and the number of rows that it is computed on.
+Row = tuple[str, float | Interval | None, int]
+
+_SQL = statements(__file__)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What explanations are held against; without an encoder there is no BERTScore."""
+
+    items: Path
+    prompts: Path  # `sft_splits`
+    references: Path  # `reasoning_labels`
+    encoder: BertScore | None = None
+
+
+def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> "duckdb.DuckDBPyConnection":
+    """A connection with the table ``flags``: what the words of every explained test row say, by method, user and item.
+
+    ``stated``: whether it says that the target is liked, null where it does not say. ``titles_not_shown``: titles of the
+    catalogue that it names though they are neither target nor history; ``titles_unknown``: what it quotes as a title that is
+    none. ``copied``: the share of its runs of four words that stand in the row's prompt.
+    """
+    on = connect()
+    on.execute(_SQL["macros"])
+    tables = {"predictions": predictions, "windows": windows, "items": texts.items, "prompts": texts.prompts}
+    on.register("flags", query(_SQL["flags"], on=on, **tables))
+    return on
+
+
+def explanation_figures(method: str, flags: "duckdb.DuckDBPyConnection", texts: Texts, draws: Mapping[str, int]) -> Iterator[Row]:
+    """A method's texts by `flagged`, and against the teacher's: ROUGE-L and BERTScore, beside two floors.
+
+    One that was asked for and came back empty scores 0. The floors: the teacher's reasoning about another row, and a sentence
+    of a template, which any rule could write.
+    """
+    for row in query(_SQL["figures"], on=flags, method=method, references=texts.references).to_pylist():
+        yield row["metric"], row["value"], row["n"]
+    pairs = query(_SQL["pairs"], on=flags, method=method, references=texts.references)
+    users, written, own, template = (pairs[name].to_pylist() for name in ("user_id", "text", "reference", "template"))
+    measured: dict[str, Sequence[float] | Floats] = {
+        "rouge_l": rouge_l(written, own),
+        "rouge_l_template_floor": rouge_l(template, own),
+    }
+    if texts.encoder:
+        # A single row has no other row's reference to be held against, and so no floor.
+        shuffled = [own[row] for row in deranged(len(own), draws["seed"])]
+        score = texts.encoder.score
+        measured |= {f"bertscore_{metric}": values for metric, values in score(written, own)._asdict().items()}
+        measured["bertscore_f1_shuffled_floor"] = score(written[: len(shuffled)], shuffled).f1
+        measured["bertscore_f1_template_floor"] = score(template, own).f1
+    for metric, values in measured.items():
+        yield metric, mean_interval(values, groups=users[: len(values)], **draws), len(values)
+
+
+def rouge_l(candidates: Sequence[str], references: Sequence[str]) -> list[float]:
+    """ROUGE-L of each pair (Lin 2004): the F1 of their longest common subsequence of words; 0 where either has none."""
+    from rapidfuzz.distance import LCSseq
+
+    words = [[re.findall(r"[^\W_]+", text.lower()) for text in texts] for texts in (candidates, references)]
+    return [2 * LCSseq.similarity(one, other) / max(len(one) + len(other), 1) for one, other in zip(*words, strict=True)]

@@ -1,0 +1,134 @@
+-- name: macros
+CREATE OR REPLACE TEMP MACRO words(text) AS regexp_extract_all(lower(text), '[\p{L}\p{M}\p{N}]+');
+-- A title by its words: without a note in parentheses behind it, and "Piano, The" as "the piano".
+CREATE OR REPLACE TEMP MACRO full_name(title) AS array_to_string(words(regexp_replace(regexp_replace(
+    trim(title, ' .,;!'), '\s*\([^()]*\)$', ''), '^(.*), (The|A|An)$', '\2 \1')), ' ');
+CREATE OR REPLACE TEMP MACRO short_name(name) AS regexp_replace(name, '^(the|a|an) ', '');
+CREATE OR REPLACE TEMP MACRO quotation() AS '["“«]\s*([\p{Lu}\p{N}][^"“”«»]*)["”»]';
+CREATE OR REPLACE TEMP MACRO numbers(name) AS regexp_extract_all(name, '\d+|\b[ivx]+\b');
+CREATE OR REPLACE TEMP MACRO about_target(text, name) AS contains(' ' || array_to_string(words(text), ' ') || ' ', ' ' || name || ' ')
+    OR regexp_matches(text, '\b(this|the (target|next)) (movie|film|series|book|game|item|product|title|one)\b|\bthe target\b|^prediction:');
+-- The opinions that a clause holds in lower case, in their order: denied liking is dislike, and "films like it" holds none.
+CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_replace(regexp_replace(clause,
+    '(\b(not|never|unlikely|hardly)|n.t)\W+(\w+\W+){0,3}?(like|enjoy|love|appreciate|appeal|interest|prefer|match|align|resonate)', ' dislike', 'g'),
+    's like\b', 's such as', 'g'),
+    '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat)|prediction: (?:yes|no)\b')
+
+-- name: flags
+-- One row for each explained test row of each method: what its text states, names and copies, told by its words alone. What they
+-- do not tell is null.
+WITH answers AS (
+    SELECT row_number() OVER (ORDER BY method, user_id, target_item_id) AS row, method, user_id, target_item_id,
+        score > 0 AS predicted, trim(explanation) AS text
+    FROM read_parquet($predictions) WHERE split = 'test' AND explanation IS NOT NULL
+), catalogue AS (
+    SELECT item_id, full_name(title) AS written, short_name(written) AS name FROM read_parquet($items) WHERE written <> ''
+), names AS (SELECT DISTINCT name FROM catalogue
+), windows AS (
+    SELECT user_id, target_item_id, list_append(history_item_ids, target_item_id) AS item_ids,
+        format('The user would {{}} "{}", after liking {} of {} before it.', coalesce(title, target_item_id), coalesce(list_sum(history_liked::INTEGER[]), 0),
+            len(history_liked)) AS template
+    FROM read_parquet($windows) LEFT JOIN read_parquet($items) ON item_id = target_item_id WHERE split = 'test'
+), shown AS (
+    SELECT row, name, bool_or(item_id = target_item_id) AS target
+    FROM (SELECT row, target_item_id, unnest(item_ids) AS item_id FROM answers JOIN windows USING (user_id, target_item_id))
+    JOIN catalogue USING (item_id) GROUP BY row, name
+),
+-- Quoted words that begin as a title does: as they stand and, if that is none, up to a colon or full stop, since genres follow, or
+-- a quotation was never closed.
+readings AS (
+    SELECT row, span, short_name(full_name(part)) AS name, place
+    FROM (SELECT row, unnest(regexp_extract_all(text, quotation(), 1)) AS span FROM answers),
+        LATERAL (SELECT unnest([span, regexp_replace(span, '\s*(\([^()]*\))?[:;.] .*$', '')]) AS part, unnest([1, 2]) AS place)
+    WHERE name <> '' AND len(words(name)) <= 12
+),
+-- A reading that is no title may be one misspelt: few letters differ, but no number and neither end, as in sequels and plurals.
+resolved AS (
+    SELECT row, span, place, readings.name AS said, coalesce(names.name, (
+        SELECT arg_min(near.name, levenshtein(near.name, readings.name)) FROM names AS near
+        WHERE near.name[1] = readings.name[1] AND near.name[-1] = readings.name[-1] AND numbers(near.name) = numbers(readings.name)
+            AND abs(len(near.name) - len(readings.name)) <= 2 AND levenshtein(near.name, readings.name) <= least(len(near.name) // 6, 2)
+    )) AS title
+    FROM readings LEFT JOIN names USING (name)
+),
+-- Outside of quotes, two words or more that are a title and written as a name; of titles that overlap, the longest.
+unquoted AS (
+    SELECT row, regexp_extract_all(regexp_replace(text, quotation(), ' 0quoted0 ', 'g'), '[\p{L}\p{M}\p{N}]+') AS cased FROM answers
+), runs AS (
+    SELECT row, name, first, last
+    FROM (
+        SELECT row, first, first + size - 1 AS last, array_to_string(cased[first : last], ' ') AS run
+        FROM (SELECT row, cased, unnest(generate_series(1, len(cased))) AS first FROM unquoted)
+        CROSS JOIN (SELECT DISTINCT len(words(written)) AS size FROM catalogue)
+        WHERE size BETWEEN 2 AND 12 AND last <= len(cased)
+    ) JOIN (SELECT DISTINCT written, name FROM catalogue) ON written = lower(run)
+    WHERE regexp_matches(run, '^[\p{Lu}\p{Lo}\p{N}](.* )?[\p{Lu}\p{Lo}\p{N}][^ ]*$')
+), named AS (
+    SELECT row, name FROM runs WHERE NOT EXISTS (
+        FROM runs AS longer WHERE longer.row = runs.row AND longer.first <= runs.first AND longer.last >= runs.last
+            AND longer.last - longer.first > runs.last - runs.first
+    )
+    UNION SELECT row, coalesce(arg_min(title, place) FILTER (title IS NOT NULL), arg_max(said, place)) FROM resolved GROUP BY row, span
+), titles AS (
+    SELECT row, count(*) AS titles_named, coalesce(list(name ORDER BY name) FILTER (names.name IS NULL), []) AS titles_unknown,
+        coalesce(list(name ORDER BY name) FILTER (names.name IS NOT NULL AND shown.name IS NULL), []) AS titles_not_shown
+    FROM named LEFT JOIN names USING (name) LEFT JOIN shown USING (row, name) GROUP BY row
+),
+-- What a text says of its target: the last opinion in a clause about it, or else in a sentence about it.
+clauses AS (
+    SELECT row, place, generate_subscripts(parts, 1) AS part, about_target(unnest(parts), name) AS own, opinions(unnest(parts)) AS held
+    FROM (
+        SELECT row, generate_subscripts(sentences, 1) AS place, unnest(sentences) AS sentence,
+            regexp_split_to_array(sentence, ',|\b(but|although|though|because|while|since|whereas|despite|so|as)\b') AS parts
+        FROM (SELECT row, regexp_split_to_array(lower(text), '[.!?;]+(\s|$)|\n') AS sentences FROM answers)
+    ) JOIN (SELECT row, name FROM shown WHERE target) USING (row)
+    WHERE about_target(sentence, name)
+), stated AS (
+    SELECT row, arg_max(NOT regexp_matches(held[-1], '^(dislik|hate|disappoint|avoid|bor)|no$'), (own, place, part)) AS stated
+    FROM clauses WHERE held <> [] GROUP BY row
+), copied AS (
+    SELECT row, avg(contains(input, ' ' || array_to_string(said[first : first + 3], ' ') || ' ')::INTEGER) AS copied
+    FROM (
+        SELECT row, words(text) AS said, unnest(generate_series(1, len(said) - 3)) AS first, ' ' || array_to_string(words(input), ' ') || ' ' AS input
+        FROM answers JOIN (SELECT user_id, target_item_id, input FROM read_parquet($prompts) WHERE split = 'test') USING (user_id, target_item_id)
+    ) GROUP BY row
+)
+SELECT method, user_id, target_item_id, text, predicted, stated, coalesce(titles_named, 0) AS titles_named, coalesce(titles_not_shown, []) AS titles_not_shown,
+    coalesce(titles_unknown, []) AS titles_unknown, copied, format(template, if(predicted, 'like', 'dislike')) AS template,
+    -- Six words or more, and none of those that an English sentence on tastes hardly does without.
+    len(words(text)) >= 6 AND NOT list_has_any(words(text), ['the', 'and', 'of', 'to', 'is', 'with', 'that', 'this', 'they', 'user', 'for']) AS not_english
+FROM answers LEFT JOIN windows USING (user_id, target_item_id) LEFT JOIN titles USING (row) LEFT JOIN stated USING (row) LEFT JOIN copied USING (row)
+
+-- name: figures
+-- The share or count of each flag among a method's texts, and on how many rows.
+WITH written AS (SELECT *, words(text) AS said FROM flags WHERE method = $method AND text <> ''),
+grams AS (
+    SELECT size, list_slice(said, first, first + size - 1) AS gram
+    FROM (SELECT said, size, unnest(generate_series(1, len(said) - size + 1)) AS first FROM written CROSS JOIN (VALUES (1), (2)) AS sizes(size))
+),
+sentences AS (SELECT trim(unnest(regexp_split_to_array(lower(text), '[.!?]+(\s|$)|\n'))) AS sentence FROM written),
+figures AS (
+    SELECT count(*) AS n, [
+        ('label_agreement', avg((stated = predicted)::INTEGER), count(stated)),
+        ('label_stated', count(stated) / n, n),
+        ('titles_faithful', avg((titles_not_shown = [] AND titles_unknown = [])::INTEGER), n),
+        ('titles_not_shown', sum(len(titles_not_shown)), sum(titles_named)),
+        ('titles_unknown', sum(len(titles_unknown)), sum(titles_named)),
+        ('explained_not_english', count(*) FILTER (not_english), n),
+        ('copied', avg(copied), count(copied)),
+        ('distinct_1', (SELECT count(DISTINCT gram) / nullif(count(*), 0) FROM grams WHERE size = 1), n),
+        ('distinct_2', (SELECT count(DISTINCT gram) / nullif(count(*), 0) FROM grams WHERE size = 2), n),
+        ('unique_sentences', (SELECT count(DISTINCT sentence) / nullif(count(*), 0) FROM sentences WHERE sentence <> ''), n)
+    ] AS found
+    FROM written
+)
+SELECT 'explained_empty' AS metric, count(*) FILTER (text = '')::DOUBLE AS value, count(*) AS n FROM flags WHERE method = $method
+UNION ALL SELECT 'explained_without_reference', count(*)::DOUBLE, (SELECT count(*) FROM flags WHERE method = $method)
+FROM flags ANTI JOIN (FROM read_parquet($references) WHERE split = 'test' AND trim(text) <> '') USING (user_id, target_item_id) WHERE method = $method
+UNION ALL SELECT one[1], one[2], one[3]::BIGINT FROM (SELECT unnest(found) AS one FROM figures WHERE n > 0)
+
+-- name: pairs
+SELECT user_id, flags.text, reference, template
+FROM flags JOIN (SELECT user_id, target_item_id, text AS reference FROM read_parquet($references) WHERE split = 'test' AND trim(text) <> '')
+    USING (user_id, target_item_id)
+WHERE method = $method ORDER BY user_id, target_item_id

@@ -1,0 +1,225 @@
+"""What the words of an explanation are taken for; every fault is planted, and every rule has a text that it must leave alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, ITEMS, PREDICTIONS, REASONING_LABELS, SFT_SPLITS
+from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.explanations import Texts, flagged, rouge_l
+from reasoningrec_assets.metrics.text import BertScore
+from reasoningrec_assets.sql import query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TITLES = {
+    "alien": "Alien",
+    "piano": "Piano, The",
+    "matrix": "Matrix, The",
+    "toy1": "Toy Story",
+    "toy2": "Toy Story 2",
+    "heat": "Heat",
+    "fargo": "Fargo",
+    "empire": "Star Wars: The Empire Strikes Back",
+    "wars": "Star Wars",
+    "city": "City of Lost Children, The (Cité des enfants perdus, La)",
+    "game": "The Game",
+    "river": "Wild River",
+    "up": "Up in Smoke",
+    "seven": "Seven Samurai, The",
+}
+HISTORY = {"piano": True, "toy2": False, "wars": True, "city": True}
+PROMPT = 'Rated movies, oldest first:\n- liked: "Piano, The" (1993); Drama. A mute woman plays the piano on a wild coast.\nTarget movie:\n"Fargo"'
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def write(texts: list[str | None], *, liked: bool = True, target: str = "fargo", method: str = "student") -> dict[str, Any]:
+        def table(name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> Path:
+            path = tmp_path / f"{name}.parquet"
+            pq.write_table(pa.Table.from_pylist([{"dataset": "d", **row} for row in rows], schema=schema), path)
+            return path
+
+        keys = [
+            {"split": "test", "user_id": f"u{row:02}", "target_item_id": target, "label": row % 2 == 0}
+            for row in range(len(texts))
+        ]
+        history = {"history_item_ids": [*HISTORY], "history_liked": [*HISTORY.values()]}
+        more = {"target_rating": 5.0, "target_time": 0, "profile_item_ids": [], "profile_liked": [], **history}
+        score = {"method": method, "score": 1.0 if liked else -1.0, "probability": 0.5}
+        label = {"teacher_mode": "conditioned", "status": "ok", "text": "The user liked this film, a comedy."}
+        return {
+            "predictions": [
+                table(
+                    "predictions", [k | score | {"explanation": t} for k, t in zip(keys, texts, strict=True)], PREDICTIONS.arrow()
+                )
+            ],
+            "windows": table("windows", [key | more for key in keys], INTERACTION_WINDOWS.arrow()),
+            "texts": Texts(
+                items=table("items", [{"item_id": i, "title": t, "genres": []} for i, t in TITLES.items()], ITEMS.arrow()),
+                prompts=table("sft", [k | {"instruction": "", "input": PROMPT, "output": ""} for k in keys], SFT_SPLITS.arrow()),
+                references=table("labels", [key | label for key in keys], REASONING_LABELS.arrow()),
+            ),
+        }
+
+    return write
+
+
+@pytest.fixture
+def flags(tables: Callable[..., dict[str, Any]]) -> Callable[..., list[dict[str, Any]]]:
+    return lambda *texts, **more: query("FROM flags ORDER BY user_id", on=flagged(**tables([*texts], **more))).to_pylist()
+
+
+STATED = {
+    "Prediction: Yes. It suits them.": True,
+    "Prediction: No": False,
+    'The user liked "Fargo" for its humour.': True,
+    'The user disliked "Fargo" (1996).': False,
+    "The user would not enjoy this film.": False,
+    "They wouldn't really like this movie.": False,
+    "The user is unlikely to enjoy the target movie.": False,
+    "The user would dislike this movie, although they liked comedies.": False,
+    "Because the user hates horror, they would enjoy this film.": True,
+    "The user likes dramas, but this movie would disappoint.": False,
+    "This film is a comedy, which the user dislikes.": False,
+    "It matches movies like this movie, which they love.": True,
+    "They liked this film; in the end they disliked this film.": False,
+    # nothing about the target, or no opinion on it
+    'The user liked "The Piano" and disliked "Toy Story 2".': None,
+    "This movie is a comedy.": None,
+    "This film is one of the films like Heat.": None,
+    "The user liked comedies.": None,
+    "": None,
+}
+NAMED = {
+    'They liked "The Piano" and "Piano, The" (1993), so "Fargo" fits.': ([], []),
+    'They liked "Alien" (1979); Horror.': (["alien"], []),
+    "They liked “The Matrix” and «Heat».": (["heat", "matrix"], []),
+    'They liked "Toy Story".': (["toy story"], []),  # not Toy Story 2, which is in the history
+    'They liked "Toy Story 2".': ([], []),
+    'They liked "Toy Story 3".': ([], ["toy story 3"]),  # differs from a title in its number alone
+    'They liked "Aliens".': ([], ["aliens"]),  # a plural is another title
+    'They liked "The Seven Samurais".': ([], ["seven samurais"]),
+    'They liked "Seven Samurei" and "The Sevn Samurai".': (["seven samurai"], []),  # misspelt
+    'They liked "The Last Hope of the World".': ([], ["last hope of the world"]),
+    'They liked "Star Wars: The Empire Strikes Back".': (["star wars the empire strikes back"], []),  # whole before its beginning
+    'They liked "Star Wars: Action, Adventure".': ([], []),
+    'They liked "Star Wars. Then "Alien" came.': (
+        [],
+        [],
+    ),  # a quotation that is never closed takes the next one's beginning for its end
+    'They liked "The City of Lost Children".': ([], []),
+    # outside of quotes: two words or more, written as a name, the longest
+    "They saw Star Wars: The Empire Strikes Back twice.": (["star wars the empire strikes back"], []),
+    "They saw Star Wars twice, and a wild river up in smoke.": ([], []),
+    "They saw Wild River.": (["wild river"], []),
+    "The game was up: heat and an alien.": ([], []),
+    "They saw Up in Smoke.": (["up in smoke"], []),
+    # quoted, and not as a title begins; or a sentence
+    'They call it "dark" and "very slow".': ([], []),
+    'They wrote "It is a film that one has to see once more than any other of them".': ([], []),
+    "": ([], []),
+}
+
+
+def test_what_a_text_states_about_its_target(flags: Any) -> None:
+    assert {row["text"]: row["stated"] for row in flags(*STATED)} == STATED
+
+
+def test_titles_that_a_text_names(flags: Any) -> None:
+    assert {row["text"]: (row["titles_not_shown"], row["titles_unknown"]) for row in flags(*NAMED)} == NAMED
+
+
+def test_how_much_is_copied_from_the_prompt(flags: Any) -> None:
+    copied, half, own, short = flags(
+        "A mute woman plays the piano on a wild coast.",
+        "The user: a mute woman plays the",
+        "Slow dramas fit this user well.",
+        "Yes, Fargo.",
+    )
+    assert copied["copied"] == 1
+    assert half["copied"] == pytest.approx(3 / 4 - 1 / 4)
+    assert own["copied"] == 0
+    assert short["copied"] is None
+
+
+def test_another_language_is_said(flags: Any) -> None:
+    texts = (
+        "El usuario disfruta las comedias negras y lentas",
+        "用户 喜欢 这部 电影 因为 幽默",
+        "The user likes black comedies of that kind",
+        "Comedia lenta",
+    )
+    assert [row["not_english"] for row in flags(*texts)] == [True, True, False, False]
+
+
+def test_planted_faults_are_in_the_figures_by_name_and_not_averaged_away(tables: Any) -> None:
+    texts = [
+        "The user would dislike this movie.",  # contradicts the prediction
+        'Like "The Last Hope of the World", this movie would please; they like it.',  # a title that there is not
+        'As in "Alien", they would enjoy this film.',  # a title that was not shown
+        "A mute woman plays the piano on a wild coast.",  # copied, and says no label
+        "",
+        "El usuario disfruta las comedias negras y lentas",
+        None,
+    ]
+    given_ = tables(texts)
+    (path,) = given_.pop("predictions")
+    table = evaluate({"student": path}, dataset="d", **given_)
+    found = {row["metric"]: (row["value"], row["n"]) for row in table.to_pylist() if row["method"] == "student"}
+    assert found["explained_rows"] == (6, 7)
+    assert found["explained_empty"] == (1, 6)
+    assert found["explained_not_english"] == (1, 5)
+    assert found["explained_without_reference"] == (0, 6)
+    assert found["label_stated"] == (pytest.approx(3 / 5), 5)
+    assert found["label_agreement"] == (pytest.approx(2 / 3), 3)
+    assert found["titles_faithful"] == (pytest.approx(3 / 5), 5)
+    assert found["titles_unknown"] == (1, 2)
+    assert found["titles_not_shown"] == (1, 2)
+    assert found["copied"][1] == 5
+    assert 0 < found["distinct_1"][0] < found["distinct_2"][0] <= 1
+    assert found["unique_sentences"] == (1, 5)
+    assert found["rouge_l"][1] == 6
+    assert not [metric for metric in found if metric.startswith("bertscore")]
+
+
+def test_repeated_sentences_and_words_lower_their_ratios(tables: Any) -> None:
+    given_ = tables(["Good film. Good film.", "Good film."])
+    (path,) = given_.pop("predictions")
+    rows = evaluate({"student": path}, dataset="d", **given_).to_pylist()
+    found = {row["metric"]: row["value"] for row in rows if row["method"] == "student"}
+    assert found["unique_sentences"] == pytest.approx(1 / 3)
+    assert found["distinct_1"] == pytest.approx(2 / 6)
+    assert found["distinct_2"] == pytest.approx(2 / 4)
+
+
+def test_a_template_is_a_floor_of_both_likenesses(tables: Any, encoder: Path) -> None:
+    given_ = tables(["The user liked this film, a comedy.", "Slow."], liked=False)
+    (path,) = given_.pop("predictions")
+    (row, _) = query("FROM flags ORDER BY user_id", on=flagged([path], given_["windows"], given_["texts"])).to_pylist()
+    assert row["template"] == 'The user would dislike "Fargo", after liking 3 of 4 before it.'
+    texts = Texts(
+        given_["texts"].items, given_["texts"].prompts, given_["texts"].references, BertScore(str(encoder), num_layers=2)
+    )
+    rows = evaluate({"student": path}, dataset="d", windows=given_["windows"], texts=texts).to_pylist()
+    found = {row["metric"]: row for row in rows if row["method"] == "student"}
+    assert found["rouge_l"]["value"] == pytest.approx(0.5)
+    assert found["rouge_l_template_floor"]["value"] < 0.5
+    assert found["bertscore_f1_template_floor"]["n"] == 2
+    assert found["bertscore_f1_template_floor"]["value"] < found["bertscore_f1"]["value"]
+
+
+@given(st.lists(st.tuples(st.text("ab c,.", max_size=30), st.text("ab c,.", max_size=30)), min_size=1, max_size=8))
+def test_rouge_l_equals_googles(pairs: list[tuple[str, str]]) -> None:
+    scorer = RougeScorer(["rougeL"])
+    expected = [scorer.score(reference, candidate)["rougeL"].fmeasure for candidate, reference in pairs]
+    assert rouge_l(*zip(*pairs, strict=True)) == pytest.approx(expected)
