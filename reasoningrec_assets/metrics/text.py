@@ -1,12 +1,9 @@
 """BERTScore of explanations against the teacher's reasoning. Which rows are explained is decided in `evaluate`."""
 
-import tempfile
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +11,12 @@ from numpy.typing import NDArray
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.metrics.intervals import Floats
 
-# bert_score keeps the token embeddings of all texts of one call in memory (1 MB a text with deberta-xlarge).
-_PAIRS_PER_CALL = 512
+if TYPE_CHECKING:
+    import torch
+
+_PAIRS_TOGETHER = 512
+_TOKENS_PER_BATCH = 4096  # of one forward pass: what its layers make of them stays near the cores
+_TOKENS_KEPT = 400_000  # embedded tokens that are kept: 0.6 GB of the small encoder's 384 numbers each
 
 
 class TextScores(NamedTuple):
@@ -30,46 +31,64 @@ class TextScores(NamedTuple):
 class BertScore:
     """BERTScore (Zhang et al. 2020) without idf weights or rescaling; the encoder is loaded once, where a pair needs it."""
 
-    encoder: str  # a local folder or a name on the Hugging Face hub
-    num_layers: int | None = None  # the layer whose states are compared; the library has a choice for known hub names only
+    encoder: str  # a folder
+    num_layers: int  # whose states are compared: those of the last one
     device: str = "cpu"
+    _kept: "dict[str, torch.Tensor]" = field(default_factory=dict[str, Any], repr=False)
 
     def score(self, candidates: Sequence[str], references: Sequence[str]) -> TextScores:
         """The score of each candidate against its reference; 0 where either is empty."""
         if len(candidates) != len(references):
             raise ValueError(f"{len(candidates)} candidates for {len(references)} references")
         scores = np.zeros((3, len(candidates)))
-        # bert_score raises on empty texts with transformers 5.
         filled = [row for row in range(len(candidates)) if candidates[row].strip() and references[row].strip()]
-        for start in range(0, len(filled), _PAIRS_PER_CALL):
-            rows = filled[start : start + _PAIRS_PER_CALL]
-            pairs = [candidates[row] for row in rows], [references[row] for row in rows]
-            scores[:, rows] = [column.numpy() for column in self._scorer.score(*pairs, batch_size=32)]
-        return TextScores(*scores)
+        for start in range(0, len(filled), _PAIRS_TOGETHER):
+            rows = filled[start : start + _PAIRS_TOGETHER]
+            known = self._embedded({text for row in rows for text in (candidates[row], references[row])})
+            for row in rows:
+                # The marks at both ends of a text are there to be matched, and have no weight themselves.
+                alike = known[candidates[row]] @ known[references[row]].T
+                precision, recall = (float(alike.amax(axis)[1:-1].mean()) for axis in (1, 0))
+                scores[:, row] = precision, recall, 2 * precision * recall / ((precision + recall) or 1.0)
+        return TextScores(
+            *np.nan_to_num(scores)
+        )  # a text without one token, such as of control characters, has a mean of nothing
+
+    def _embedded(self, texts: Set[str]) -> "dict[str, torch.Tensor]":
+        """Each text's token states of length 1, shape (tokens, width); references come again for every method, and are kept."""
+        import torch
+        from bert_score.utils import sent_encode
+
+        if sum(map(len, self._kept.values())) > _TOKENS_KEPT:
+            self._kept.clear()
+        tokenizer, model = self._encoder
+        tokens = {text: sent_encode(tokenizer, text) for text in sorted(texts - self._kept.keys())}
+        missing = sorted(tokens, key=lambda text: -len(tokens[text]))
+        while missing:
+            batch = missing[: max(1, _TOKENS_PER_BATCH // len(tokens[missing[0]]))]
+            padded = tokenizer.pad({"input_ids": [tokens[text] for text in batch]}, return_tensors="pt").to(self.device)
+            with torch.inference_mode():
+                states = torch.nn.functional.normalize(model(**padded)[0], dim=-1)
+            self._kept |= {text: states[place, : len(tokens[text])].clone() for place, text in enumerate(batch)}
+            missing = missing[len(batch) :]
+        return self._kept
 
     @cached_property
-    def _scorer(self) -> Any:
-        from bert_score import BERTScorer
+    def _encoder(self) -> Any:
+        """The tokenizer, and the model up to the layer that is compared."""
+        import transformers
 
-        if self.num_layers is None and Path(self.encoder).is_dir():
-            problem = "num_layers is not set, and bert_score has no choice of its own for a local folder"
-            remedy = "Set num_layers (5 for all-MiniLM-L6-v2)"
+        transformers.utils.logging.disable_progress_bar()
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(self.encoder, trust_remote_code=False)
+        config: Any = transformers.AutoConfig.from_pretrained(self.encoder)
+        if self.num_layers > config.num_hidden_layers:
+            problem, remedy = f"it has {config.num_hidden_layers} layers, not {self.num_layers}", "Lower evaluation.encoder_layer"
             raise PermanentError("load the encoder of BERTScore", where=self.encoder, problem=problem, remedy=remedy)
-        link = Path(tempfile.gettempdir()) / f"encoder-{uuid.uuid4().hex}"
-        try:
-            # bert_score 0.3.13 takes any model whose name contains "t5" for a T5 encoder, so a folder below ``.../dt5f0/...``
-            # fails to load; such a folder is reached through a link with another name: hexadecimal digits hold no "t".
-            if linked := "t5" in self.encoder and Path(self.encoder).is_dir():
-                link.symlink_to(Path(self.encoder).resolve(), target_is_directory=True)
-            name = str(link) if linked else self.encoder
-            scorer: Any = BERTScorer(model_type=name, num_layers=self.num_layers, device=self.device)
-        finally:
-            link.unlink(missing_ok=True)
+        config.num_hidden_layers = self.num_layers
+        model: Any = transformers.AutoModel.from_pretrained(self.encoder, config=config, use_safetensors=True)
         # A tokenizer saved without a limit claims 10**30 tokens, which its Rust core refuses and the model could not read.
-        limit = getattr(scorer._model.config, "max_position_embeddings", None)
-        if limit and scorer._tokenizer.model_max_length > limit:
-            scorer._tokenizer.model_max_length = limit
-        return scorer
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+        return tokenizer, model.eval().to(self.device)
 
 
 def deranged(rows: int, seed: int) -> NDArray[np.intp]:

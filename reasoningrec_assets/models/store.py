@@ -5,12 +5,10 @@ Weights are safetensors only and remote code is never trusted: a model folder ca
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import gc
 import re
 import zipfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,9 +78,8 @@ def _converted(gguf: Path, target: Path) -> Path:
     transformers.utils.logging.disable_progress_bar()
     load: Any = {"gguf_file": gguf.name, "local_files_only": True}
     more: Any = {"dtype": torch.bfloat16, "quantization_config": transformers.GgufConfig(dequantize=True)}
-    with _parsed_once():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **load)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, **load, **more)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **load)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, **load, **more)
     # transformers goes on taking the model for a quantised one and would refuse to save it
     model.hf_quantizer = None
     model.is_quantized = False
@@ -91,21 +88,6 @@ def _converted(gguf: Path, target: Path) -> Path:
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
-
-
-@contextlib.contextmanager
-def _parsed_once() -> Generator[None]:
-    """Half the time of a conversion: transformers parses the file for tokenizer, configuration and weights, each time anew."""
-    import gguf
-
-    slow = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-    try:
-        for name, make in slow.items():
-            setattr(gguf, name, functools.cache(make))
-        yield
-    finally:
-        for name, make in slow.items():
-            setattr(gguf, name, make)
 
 
 def _from_hub(reference: str) -> Path:

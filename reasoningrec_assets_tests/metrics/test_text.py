@@ -13,7 +13,7 @@ CANDIDATES = ["the user likes slow dramas", "the user dislikes comedies because 
 REFERENCES = ["the user likes dramas .", "funny comedies", "the user dislikes the films", "dramas"]
 
 
-def bertscore(candidates: list[str], references: list[str], encoder: Path | str, layers: int | None = 2) -> TextScores:
+def bertscore(candidates: list[str], references: list[str], encoder: Path | str, layers: int = 2) -> TextScores:
     return BertScore(str(encoder), layers).score(candidates, references)
 
 
@@ -51,8 +51,27 @@ def test_the_layer_asked_for_is_the_layer_compared(encoder: Path) -> None:
 
 def test_blocks_of_pairs_do_not_change_the_scores(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bertscore(CANDIDATES, REFERENCES, encoder)
-    monkeypatch.setattr(text, "_PAIRS_PER_CALL", 3)
+    monkeypatch.setattr(text, "_PAIRS_TOGETHER", 3)
+    monkeypatch.setattr(text, "_TOKENS_PER_BATCH", 20)
+    monkeypatch.setattr(text, "_TOKENS_KEPT", 0)
     np.testing.assert_allclose(bertscore(CANDIDATES, REFERENCES, encoder), whole, atol=1e-6)
+
+
+def test_a_text_is_embedded_once_for_all_methods(encoder: Path) -> None:
+    scorer = BertScore(str(encoder), 2)
+    first = scorer.score(CANDIDATES, REFERENCES)
+    asked: list[int] = []
+    scorer._encoder[1].register_forward_pre_hook(lambda *inputs: asked.append(1))
+    shuffled = scorer.score(CANDIDATES, REFERENCES[::-1])
+    assert asked == []
+    np.testing.assert_allclose(scorer.score(CANDIDATES, REFERENCES), first)
+    np.testing.assert_allclose(shuffled, bertscore(CANDIDATES, REFERENCES[::-1], encoder), atol=1e-6)
+    scorer.score(["another film"] * 4, REFERENCES)
+    assert asked == [1]
+
+
+def test_a_text_without_tokens_scores_zero(encoder: Path) -> None:
+    assert bertscore(["\u200b", "films"], ["films", "films"], encoder).f1.tolist() == [0.0, pytest.approx(1.0, abs=1e-6)]
 
 
 def test_empty_texts_score_zero_and_the_others_keep_their_place(encoder: Path) -> None:
@@ -74,9 +93,9 @@ def test_texts_longer_than_the_encoder_are_cut_not_refused(encoder: Path) -> Non
     assert bertscore([long], [long], encoder).f1[0] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_local_folder_needs_num_layers(encoder: Path) -> None:
-    with pytest.raises(PermanentError, match="num_layers is not set"):
-        bertscore(["films"], ["films"], encoder, None)
+def test_a_layer_that_the_encoder_lacks_is_refused(encoder: Path) -> None:
+    with pytest.raises(PermanentError, match=r"it has 2 layers, not 3.*Lower evaluation\.encoder_layer"):
+        bertscore(["films"], ["films"], encoder, 3)
 
 
 def test_lengths_that_differ_are_refused() -> None:
