@@ -6,14 +6,14 @@ from typing import Any
 
 import dagster as dg
 
-from reasoningrec_assets.assets import baselines, evaluation, interactions, language, sources, student, studies
+from reasoningrec_assets.assets import baselines, evaluation, interactions, language, recommendations, sources, student, studies
 from reasoningrec_assets.checks import asset_checks
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.schedules import weekly_refresh
 from reasoningrec_assets.sensors import raw_files_changed
 
-STAGES = (sources, interactions, language, student, studies, baselines, evaluation)
+STAGES = (sources, interactions, language, student, studies, baselines, evaluation, recommendations)
 
 
 def _assets_of(module: ModuleType) -> Iterator[dg.AssetsDefinition]:

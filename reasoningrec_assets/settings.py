@@ -145,6 +145,16 @@ class EvaluationSettings(Section):
     seed: int = Field(ge=0, description="Draws the replicates and the shuffled references.")
 
 
+class RecommendationSettings(Section):
+    """What is recommended to whom."""
+
+    users: list[str] = Field(default=[], description="User ids; by default everyone.")
+    source: str = Field("popular", description="Of candidates: popular, co_liked, or a Parquet file with user_id and item_id.")
+    candidates: int = Field(default=20, ge=1, le=10_000, description="Items that the student scores for each user.")
+    top: int = Field(default=5, ge=1, description="Of them, how many are recommended.")
+    explained: int = Field(default=1, ge=0, description="Of those, how many come with a reason.")
+
+
 class Profile(Section):
     """One file of settings for the whole pipeline."""
 
@@ -157,11 +167,11 @@ class Profile(Section):
     training: TrainingSettings
     scoring: ScoringSettings
     evaluation: EvaluationSettings
+    recommendations: RecommendationSettings = RecommendationSettings()
 
 
-SectionName = Literal[
-    "engine", "item_descriptions", "user_profiles", "reasoning_labels", "sampling", "training", "scoring", "evaluation"
-]
+Texts = Literal["item_descriptions", "user_profiles", "reasoning_labels"]
+SectionName = Texts | Literal["engine", "sampling", "training", "scoring", "evaluation", "recommendations"]
 S = TypeVar("S", bound=Section)
 
 

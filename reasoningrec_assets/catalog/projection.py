@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasoningrec_assets.catalog import layout
 from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, scratch_folder, try_exclusive
+from reasoningrec_assets.lake.receipts import ReceiptStore, file_of
 from reasoningrec_assets.lake.steps import Lake
+from reasoningrec_assets.sql import exact_path, literal, statements
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +24,13 @@ Log = Callable[[str], None]
 
 # Receipts whose rows are held in memory together: more of them make nothing faster.
 _CHUNK = 500
+_SQL = statements(__file__)
+
+# Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
+LAYOUT_VERSION = "5"
+
+# Tables that several assets write: one view over all of them, told apart by a column of the table.
+SHARED_VIEWS = ("predictions", "evaluation_metrics")
 
 
 def connect(data_root: Path, *, wait_seconds: float = 5.0) -> "duckdb.DuckDBPyConnection":
@@ -106,7 +114,7 @@ def _replace(lake: Lake, log: Log) -> int:
         fresh = scratch / FILE_NAME
         try:
             with duckdb.connect(str(fresh)) as connection:
-                connection.execute(layout.creation_script())
+                connection.execute(Path(__file__).with_name("layout.sql").read_text(encoding="utf-8"))
                 connection.executemany("INSERT INTO catalog_info VALUES (?, ?)", list(_identity(lake).items()))
                 count = _project(connection, lake, lake.receipts.files(), log)
         except duckdb.Error as error:
@@ -121,7 +129,7 @@ def _replace(lake: Lake, log: Log) -> int:
 
 def _identity(lake: Lake) -> dict[str, str]:
     # the data root, since the views hold absolute paths, which are wrong once it was moved
-    return {"layout_version": layout.LAYOUT_VERSION, "data_root": str(lake.root)}
+    return {"layout_version": LAYOUT_VERSION, "data_root": str(lake.root)}
 
 
 def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[str], log: Log) -> int:
@@ -139,22 +147,20 @@ def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[
 
 
 def _add(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: list[str], log: Log) -> int:
-    tables: dict[str, list[layout.Row]] = defaultdict(list)
-    damaged = 0
+    texts: dict[str, str] = {}
     for relative in receipts:
+        path = lake.receipts.root / relative
         try:
-            rows = list(layout.rows_of(lake, relative))
-        except (PlatformError, ValueError, KeyError) as error:
-            log(f"catalogue: receipt {lake.receipts.root / relative} is damaged ({_first_line(error)}), left out")
-            damaged += 1
-            continue
-        for table, row in rows:
-            tables[table].append(row)
-    for table, rows in tables.items():
-        # a column at a time: row by row takes seconds for what takes milliseconds, and Arrow brings pandas and 80 MB along
-        columns = [list(values) for values in zip(*rows, strict=True)]
-        connection.execute(f"INSERT INTO {table} SELECT {', '.join(['unnest(?)'] * len(columns))}", columns)
-    return len(receipts) - damaged
+            if relative != (said := file_of(ReceiptStore.read(path))):  # copied or edited by hand: every sync would add it anew
+                raise ValueError(f"it says that it is {said}")
+            texts[relative] = path.read_text(encoding="utf-8")
+        except (PlatformError, ValueError, OSError) as error:
+            log(f"catalogue: receipt {path} is damaged ({_first_line(error)}), left out")
+    connection.execute(_SQL["incoming"], {"files": [*texts], "texts": [*texts.values()]})
+    for table, query in _SQL.items():
+        if table != "incoming":
+            connection.execute(f"INSERT INTO {table} {query}", {"root": str(lake.root)} if "$root" in query else {})
+    return len(texts)
 
 
 def _refresh_views(connection: "duckdb.DuckDBPyConnection", log: Log) -> None:
@@ -163,20 +169,27 @@ def _refresh_views(connection: "duckdb.DuckDBPyConnection", log: Log) -> None:
     current = "SELECT asset, path FROM current_materializations WHERE kind = 'table' AND path IS NOT NULL ORDER BY ALL"
     for asset, path in connection.execute(current).fetchall():
         last = asset.rsplit("/", 1)[-1]
-        for view in {asset, last} if last in layout.SHARED_VIEWS else {asset}:
+        for view in {asset, last} if last in SHARED_VIEWS else {asset}:
             if Path(path).is_file():
                 files[view].append(path)
     present = dict(connection.execute("SELECT name, definition FROM lake_views").fetchall())
     for view in sorted({*present, *files}):
-        if present.get(view) == layout.lake_view(files[view]):
+        if present.get(view) == _lake_view(files[view]):
             continue
         sound = [path for path in files[view] if _readable(connection, path, log)]
         name = '"' + view.replace('"', '""') + '"'
         connection.execute(f"DROP VIEW IF EXISTS {name}")
         connection.execute("DELETE FROM lake_views WHERE name = ?", [view])
         if sound:
-            connection.execute(f"CREATE VIEW {name} AS {layout.lake_view(sound)}")
-            connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, layout.lake_view(sound)])
+            connection.execute(f"CREATE VIEW {name} AS {_lake_view(sound)}")
+            connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, _lake_view(sound)])
+
+
+def _lake_view(files: list[str]) -> str:
+    """The query of a view over Parquet files: all rows, columns matched by name."""
+    paths = ", ".join(literal(exact_path(file)) for file in files)
+    # a folder called `a=b` is a name here, not a column
+    return f"SELECT * FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
 
 
 def _readable(connection: "duckdb.DuckDBPyConnection", path: str, log: Log) -> bool:
@@ -184,7 +197,7 @@ def _readable(connection: "duckdb.DuckDBPyConnection", path: str, log: Log) -> b
 
     try:
         with connection.cursor() as probe:  # outside the open transaction, which an error would end
-            probe.execute(f"{layout.lake_view([path])} LIMIT 0")
+            probe.execute(f"{_lake_view([path])} LIMIT 0")
     except duckdb.Error as error:
         log(f"catalogue: {path} cannot be read, left out of its view ({_first_line(error)})")
         return False

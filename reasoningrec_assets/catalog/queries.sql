@@ -7,6 +7,13 @@ FROM materializations WHERE partition = coalesce(?, partition)
 QUALIFY row_number() OVER (PARTITION BY asset, partition ORDER BY is_current DESC, sequence DESC) = 1
 ORDER BY partition, started_at, asset
 
+-- name: sequence
+SELECT sequence FROM materializations WHERE (asset, partition) = (?, ?) ORDER BY is_current DESC, sequence DESC LIMIT 1
+
+-- name: population
+SELECT metric, if(value = floor(value), value::BIGINT::VARCHAR, round(value, 4)::VARCHAR) AS value FROM evaluation_metrics
+WHERE dataset = ? AND method = 'population' AND value IS NOT NULL ORDER BY metric NOT IN ('rows_in', 'test_rows', 'liked_share'), metric
+
 -- name: upstream
 SELECT concat(repeat('  ', depth), asset, '[', partition, ']') AS asset, coalesce(u.data_version[:12], 'failed') AS version,
        coalesce(run_id[:8], 'unknown') AS run, via AS "read by", if(u.is_current, '', 'replaced since') AS note

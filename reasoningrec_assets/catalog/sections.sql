@@ -1,5 +1,8 @@
 -- What is shown of a materialization, by title: (name, value) pairs about one asset, partition and sequence.
 
+-- name: Materialization
+UNPIVOT (SELECT COLUMNS(*)::VARCHAR FROM materializations WHERE (asset, partition, sequence) = (?, ?, ?)) ON COLUMNS(*)
+
 -- name: Failed since
 SELECT 'attempt ' || sequence, error FROM materializations
 WHERE (asset, partition) = (?, ?) AND sequence > ? ORDER BY sequence
@@ -11,9 +14,6 @@ FROM columns WHERE (asset, partition, sequence) = (?, ?, ?) ORDER BY position
 -- name: Column lineage
 SELECT column_name, string_agg(concat(upstream_asset, '.', upstream_column), ', ' ORDER BY upstream_asset)
 FROM column_lineage WHERE (asset, partition, sequence) = (?, ?, ?) GROUP BY 1 ORDER BY 1
-
--- name: Preview
-SELECT name, value FROM metadata WHERE (asset, partition, sequence) = (?, ?, ?) AND kind = 'detail' AND name = 'preview'
 
 -- name: Metrics
 SELECT name, value FROM metrics WHERE (asset, partition, sequence) = (?, ?, ?) ORDER BY name

@@ -1,8 +1,7 @@
 """The generation cache: answers by key, in immutable shards.
 
-What belongs here: reading and writing shards. What doesn't: which requests exist (`run`) and which answers are still
-of use (`housekeeping`). A shard is a Parquet file named by the SHA-256 of its bytes and put in place by a rename, so a
-killed writer leaves none, and a damaged one shows.
+A shard is a Parquet file named by the SHA-256 of its bytes and put in place by a rename, so a killed writer leaves none, and
+a damaged one shows.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

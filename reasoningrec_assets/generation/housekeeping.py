@@ -1,7 +1,6 @@
 """The cache over its life: what it holds, what can go, and the labels it stands behind, as one file.
 
-What belongs here: what looks at all shards and all live tables. What doesn't: writing answers (`run`). A table is live
-when it is the newest of its asset and partition.
+A table is live when it is the newest of its asset and partition.
 """
 
 import json

@@ -1,8 +1,4 @@
-"""Plan, execute, publish: from requests to one answer each, paying only for what is not there yet.
-
-What belongs here: the order of these three and what is said while they run. What doesn't: prompts (the caller renders
-them), storage of answers (`cache`) and models (`engines`).
-"""
+"""Plan, execute, publish, and what is said while they run: from requests to one answer each, paying only for what is missing."""
 
 import time
 from collections import Counter

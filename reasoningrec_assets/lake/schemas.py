@@ -79,6 +79,7 @@ SFT_SPLITS = TABLES["sft_splits"]
 PREDICTIONS = TABLES["predictions"]
 EVALUATION_METRICS = TABLES["evaluation_metrics"]
 LEADERBOARD = TABLES["leaderboard"]
+RECOMMENDATIONS = TABLES["recommendations"]
 
 
 def table_of(asset: str) -> TableSchema | None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,31 +157,23 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     )
 
 
-def predict(
-    dataset: Dataset, method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
-) -> Output:
-    """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
+# rows, and which of them to explain by their scores, to those scores, texts by window, and figures
+Answering = Callable[..., tuple[list[float], dict[str, str], dict[str, float]]]
 
-    An explanation continues from the label that the model itself predicted, never from the true one. Without a
-    ``lora_model`` the student is zero-shot; a row longer than `max_tokens` loses its oldest history, as in training.
+
+@contextlib.contextmanager
+def open_student(
+    inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+) -> Generator[tuple[Answering, str]]:
+    """The student, or without a ``lora_model`` its base, answering rows of the form of ``sft_splits``; and its device.
+
+    An explanation continues from the label that the model itself predicted, never from the true one. A row longer than
+    `max_tokens` loses its oldest history, as in training.
     """
-    import pyarrow as pa
-
     data_root, adapter = inputs.lake.root, inputs.find("lora_model")
     if adapter is not None:
         _same_base(adapter, base_model)
-    splits = inputs.lake.path_of(inputs.of("sft_splits"))
-    rows: list[dict[str, Any]] = [row for row in read_rows(splits) if row["split"] != "train"]
-    wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
     with open_engine(base_model, data_root, batch_size=scoring.batch_size, adapter=adapter, log=log) as engine:
-        encoded = encode_rows(rows, engine.chat, max_tokens=max_tokens)
-        device, budget = engine.device, scoring.tokens_per_batch
-        scores = label_log_odds(engine.model, encoded, engine.chat, tokens_per_batch=budget, device=device, log=log)
-
-        def ask(index: int) -> Request:
-            label = student_answer(liked=scores[index] > 0, reasoning="")
-            return Request(window_name(rows[index]), encoded[index].message, prefill=f"{label}\n")
-
         writer = Writer(
             model=base_model,
             # an adapter's folder is named by its content
@@ -192,19 +184,51 @@ def predict(
             chunk_size=scoring.batch_size,
             log=log,
         )
-        explained = write_texts(wanted, ask, writer)
-    explanations = {text.row: text.text for text in explained.texts}
+
+        def answer(rows: Sequence[dict[str, Any]], choose: Callable[[Sequence[float]], list[int]]) -> Any:
+            encoded, budget = encode_rows(rows, engine.chat, max_tokens=max_tokens), scoring.tokens_per_batch
+            scores = label_log_odds(engine.model, encoded, engine.chat, tokens_per_batch=budget, device=engine.device, log=log)
+
+            def ask(index: int) -> Request:
+                label = student_answer(liked=scores[index] > 0, reasoning="")
+                return Request(window_name(rows[index]), encoded[index].message, prefill=f"{label}\n")
+
+            explained = write_texts(choose(scores), ask, writer)
+            dropped = {"history_lines_dropped": float(sum(row.dropped for row in encoded))}
+            return scores, {text.row: text.text for text in explained.texts}, explained.metrics | dropped
+
+        yield answer, engine.device
+
+
+def probability(score: float) -> float:
+    """The logistic function of log-odds."""
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0  # exp overflows a float near 710
+
+
+def predict(
+    dataset: Dataset, method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+) -> Output:
+    """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning."""
+    import pyarrow as pa
+
+    adapter = inputs.find("lora_model")
+    rows: list[dict[str, Any]] = [
+        row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"
+    ]
+    wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
+    with open_student(inputs, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
+        scores, explanations, figures = answer(rows, lambda _: wanted)
     table = [
         {
             **_example(dataset, row),
             "method": method,
             "score": score,
-            "probability": 1 / (1 + math.exp(-score)) if score > -700 else 0.0,  # exp overflows a float near 710
+            "probability": probability(score),
             "explanation": explanations.get(window_name(row)),
         }
         for row, score in zip(rows, scores, strict=True)
     ]
-    metrics = {**explained.metrics, "scored_rows": float(len(rows)), "history_lines_dropped": sum(row.dropped for row in encoded)}
+    metrics = {**figures, "scored_rows": float(len(rows))}
     for split in ("valid", "test"):
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
         found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])

@@ -36,7 +36,7 @@ def no_model(monkeypatch):
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(store, "load_causal_model", refuse)
-    monkeypatch.setattr("bert_score.BERTScorer", refuse)
+    monkeypatch.setattr("reasoningrec_assets.metrics.text.BertScore._encoder", property(refuse))
 
 
 def test_the_whole_pipeline_runs_and_a_second_run_does_no_work(pipeline, monkeypatch, request):

@@ -26,6 +26,12 @@ def command(store, capsys):
     return run
 
 
+def cells(lines: list[str]) -> list[list[str]]:
+    """The cells of the tables among the lines, one list a row, names of columns first; DuckDB's types are left out."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    return [row for row in rows if not {*row} <= {"varchar", "int64", "double", "boolean", "timestamp"}]
+
+
 def test_sync_and_rebuild_report(store, command):
     store.chain()
     assert command("sync")[1][0].startswith("catalogue synced: 9 receipt(s) in ")
@@ -35,11 +41,11 @@ def test_sync_and_rebuild_report(store, command):
 
 def test_reading_brings_the_catalogue_up_to_date_and_does_without_where_it_is_taken(store, command):
     store.publish("items")
-    assert len(command("show")[1]) == 1 + 1
+    assert len(cells(command("show")[1])) == 1 + 1
     store.publish("items", "beauty")
     with exclusive(store.root / "locks" / "catalog.lock"):
         assert command("show")[::2] == (0, [])
-    assert len(command("show")[1]) == 1 + 2
+    assert len(cells(command("show")[1])) == 1 + 2
 
 
 def test_report_names_the_newest_page(store, command):
@@ -57,12 +63,13 @@ def test_show_lists_what_is_current(store, command):
     store.fail("user_profiles")
     store.sync()
     code, lines, _ = command("show")
+    rows = cells(lines)
     assert code == 0
-    assert lines[0].split() == ["asset", "partition", "seq", "rows", "seconds", "version", "finished", "(UTC)"]
-    assert len(lines) == 1 + 19
-    assert len(command("show", "--partition", "beauty")[1]) == 1 + 9
+    assert rows[0] == ["asset", "partition", "seq", "rows", "seconds", "version", "finished (UTC)"]
+    assert len(rows) == 1 + 19
+    assert len(cells(command("show", "--partition", "beauty")[1])) == 1 + 9
     assert command("show", "--partition", "ml1m")[1] == ["Nothing was materialized yet."]
-    assert any(line.startswith("user_profiles") and " failed " in line for line in lines)
+    assert any(row[0] == "user_profiles" and row[5] == "failed" for row in rows)
 
 
 def test_show_prints_everything_of_one_materialization(store, command):
@@ -71,20 +78,27 @@ def test_show_prints_everything_of_one_materialization(store, command):
     store.check(store.lake.newest("item_descriptions", "fashion"))
     store.sync()
     code, lines, _ = command("show", "item_descriptions", "--partition", "fashion")
-    text = "\n".join(lines)
     receipt = store.lake.newest("item_descriptions", "fashion")
     assert code == 0
-    titles = ["Schema", "Column lineage", "Preview", "Metrics", "Details", "Settings", "Read", "Models, prompts", "Checks"]
-    for title in titles:
-        assert f"\n{title}" in text, title
-    assert receipt.data_version in text
-    assert "Failed since\n  attempt 2  RuntimeError: the engine fell over" in text
-    assert "generation_requests" in text
-    assert "items.title" in text
-    assert "leak_probe  passed (error)" in text
-    assert "\n    item_id        item_id0\n" in text
-    paths = ("  path", "  receipt")
-    assert max(len(line) for line in lines if not line.startswith(paths)) <= 110
+    titles = [
+        "Materialization",
+        "Failed since",
+        "Schema (? may be null)",
+        "Column lineage",
+        "Metrics",
+        "Details",
+        "Settings",
+        "Read",
+    ]
+    for title in [*titles, "Models, prompts and files", "Checks"]:
+        assert title in lines, title
+    known = dict(row for row in cells(lines) if len(row) == 2)
+    assert known["data_version"] == receipt.data_version
+    assert known["path"] == str(store.lake.path_of(receipt))
+    assert known["attempt 2"] == "RuntimeError: the engine fell over"
+    assert "generation_requests" in known
+    assert "items.title" in known["text"]
+    assert known["leak_probe"].startswith("passed (error)")
 
 
 def test_show_of_an_asset_that_only_failed(store, command):
@@ -92,8 +106,8 @@ def test_show_of_an_asset_that_only_failed(store, command):
     store.sync()
     code, lines, _ = command("show", "items")
     assert code == 0
-    assert "  error         RuntimeError: the engine fell over" in lines
-    assert command("lineage", "items")[1][1].split()[:2] == ["items[fashion]", "failed"]
+    assert dict(row for row in cells(lines) if len(row) == 2)["error"] == "RuntimeError: the engine fell over"
+    assert cells(command("lineage", "items")[1])[1][:2] == ["items[fashion]", "failed"]
 
 
 def test_lineage_is_indented_and_tells_what_was_replaced(store, command):
@@ -101,15 +115,16 @@ def test_lineage_is_indented_and_tells_what_was_replaced(store, command):
     store.publish("raw_dataset", salt="new", run_id="second-run")
     store.sync()
     code, lines, _ = command("lineage", "predictions", "--partition", "fashion")
+    rows = cells(lines)
     assert code == 0
     version = store.lake.newest("predictions", "fashion").data_version
-    assert lines[0].split() == ["asset", "version", "run", "read", "by", "note"]
-    assert lines[1].split() == ["predictions[fashion]", version[:12], "run-1"]
-    assert lines[2].startswith("  lora_model[fashion]")
-    assert lines[3].endswith("  lora_model, predictions")
-    assert lines[-1].startswith("        raw_dataset[fashion]")
-    assert lines[-1].endswith("  replaced since")
-    assert len(lines) == 1 + 8
+    assert rows[0] == ["asset", "version", "run", "read by", "note"]
+    assert rows[1] == ["predictions[fashion]", version[:12], "run-1", "", ""]
+    assert rows[2][0] == "lora_model[fashion]"
+    assert rows[3][3] == "lora_model, predictions"
+    assert (rows[-1][0], rows[-1][4]) == ("raw_dataset[fashion]", "replaced since")
+    assert any("│         raw_dataset[fashion]" in line for line in lines)  # indented by the steps between
+    assert len(rows) == 1 + 8
 
 
 def test_metrics_puts_the_best_first_and_says_when_a_sample_is_too_small(store, command, evaluation):
@@ -125,30 +140,16 @@ def test_metrics_puts_the_best_first_and_says_when_a_sample_is_too_small(store, 
     store.sync()
     code, lines, _ = command("metrics", "--partition", "fashion")
     assert code == 0
-    assert lines == [
-        "method     n    auc                   accuracy              brier  coverage",
-        "student *  80   0.750 [0.650, 0.850]  0.700 [0.600, 0.800]",
-        "like_rate  797  0.610 [0.570, 0.650]  0.600",
-        "one_class  12",
-        "",
-        "Evaluation of fashion, best AUC first; [low, high] is the 95 % interval.",
-        "",
-        "Population: test_rows 797.",
-        "",
-        "* The sample is too small to judge these methods by: their AUC may be off by more than 0.05.",
+    assert "Population of fashion" in lines
+    assert "Best AUC first, with 95 % intervals; *: too small a sample, the AUC may be off by more than 0.05" in lines
+    assert cells(lines) == [
+        ["metric", "value"],
+        ["test_rows", "797"],
+        ["method", "n", "auc", "accuracy", "brier", "coverage"],
+        ["student *", "80", "0.750 [0.650, 0.850]", "0.700 [0.600, 0.800]", "", ""],
+        ["like_rate", "797", "0.610 [0.570, 0.650]", "0.600", "", ""],
+        ["one_class", "12", "", "", "", ""],
     ]
-
-
-def test_metrics_of_a_tiny_sample_and_of_many_metrics_fit_the_page(store, command, evaluation):
-    names = ["auc", "brier", *(f"a_rather_long_metric_{number}" for number in range(9))]
-    table = evaluation(*((f"method_{m}", name, 0.5, 0.1, 0.9, 40) for m in range(3) for name in names))
-    store.publish("evaluation_metrics", table=table)
-    store.sync()
-    code, lines, _ = command("metrics")
-    assert code == 0
-    assert max(map(len, lines)) <= 110
-    assert "Also in the table evaluation_metrics: a_rather_long_metric_" in "\n".join(lines)
-    assert lines[-1].startswith("* The sample is too small")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Recommendations: what the student would have each user see next, and why."""
+
+from functools import partial
+
+import dagster as dg
+
+from reasoningrec_assets.assets.interactions import cleaned_interactions, items
+from reasoningrec_assets.assets.language import item_descriptions, user_profiles
+from reasoningrec_assets.assets.materialize import materialize, settings_of, step_config
+from reasoningrec_assets.assets.student import STUDENT, lora_model, model_settings
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.resources.lake import LakeResource
+from reasoningrec_assets.settings import RecommendationSettings, ScoringSettings, TrainingSettings
+
+SECTIONS = {"recommendations": RecommendationSettings, "scoring": ScoringSettings, "training": TrainingSettings}
+RecommendationConfig = step_config("RecommendationConfig", SECTIONS)
+MADE_FROM = (cleaned_interactions, items, item_descriptions, user_profiles, lora_model)
+
+
+@dg.asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, pool="gpu", code_version="1")
+def recommendations(context: dg.AssetExecutionContext, config: RecommendationConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """The best unrated items for every user, by the student's score, the first with a reason that is checked by its words."""
+    dataset = registry.get(context.partition_key)
+    wanted, scoring, training = (settings_of(kind, name, config, dataset) for name, kind in SECTIONS.items())
+    base, most = training.base_model, training.max_tokens
+    decided = {**wanted.model_dump(exclude={"users"}), **scoring.model_dump(), "max_tokens": most, **model_settings(base)}
+
+    def build(inputs: Inputs) -> Output:
+        from reasoningrec_assets.training.recommend import recommend
+        from reasoningrec_assets.training.student import open_student
+
+        student = partial(open_student, inputs, base, scoring, max_tokens=most, log=context.log.info)
+        return recommend(dataset, inputs, wanted, decided, student, log=context.log.info)
+
+    return materialize(context, lake, build, settings={**decided, "users": wanted.users}, config=config)

@@ -1,0 +1,92 @@
+"""Recommendations with reasons: a source's candidates, scored by the student, the best of them explained and checked."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from reasoningrec_assets.datasets.registry import Dataset
+from reasoningrec_assets.datasets.windows import window_name
+from reasoningrec_assets.lake.files import sha256_json
+from reasoningrec_assets.lake.schemas import RECOMMENDATIONS
+from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.metrics.explanations import Texts, flagged
+from reasoningrec_assets.prompts.context import load_context
+from reasoningrec_assets.prompts.render import student_record
+from reasoningrec_assets.settings import RecommendationSettings
+from reasoningrec_assets.sql import query, statements
+from reasoningrec_assets.training.student import STUDENT_TEMPLATES, Answering, probability
+
+_SQL = statements(__file__)
+_USERS_TOGETHER = 64  # scored, explained and checked at once: what bounds the memory
+Row = dict[str, Any]
+Log = Callable[[str], None]
+Opening = Callable[[], AbstractContextManager[tuple[Answering, str]]]
+
+
+def recommend(
+    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, decided: Any, open_student: Opening, *, log: Log = print
+) -> Output:
+    """Rows of ``recommendations``: the best ``top`` of each user's candidates, the first ``explained`` of them with a reason.
+
+    A candidate is never an item that the user has rated. A user whose history, and all that is `decided` besides, are those of
+    the newest ``recommendations`` keeps its rows and costs nothing: the student is opened for the others alone.
+    """
+    import pyarrow as pa
+
+    values: Row = {**settings.model_dump(), "events": inputs["cleaned_interactions"], "items": inputs["items"]}
+    values["history_length"] = dataset.history_length
+    people: list[Row] = query(_SQL["users"], **values).to_pylist()
+    made_from = {row["user_id"]: sha256_json([decided, inputs.of("lora_model").data_version, row]) for row in people}
+    newest = inputs.lake.receipts.newest("recommendations", dataset.name)
+    before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest else []
+    rows = [row for row in before if made_from.get(row["user_id"]) == row["made_from"]]
+    values["users"] = asked = sorted(made_from.keys() - {row["user_id"] for row in rows})
+    log(f"{len(made_from) - len(asked)} of {len(made_from)} users have no new event and keep their recommendations")
+    chosen = _SQL["chosen"].format(source=_SQL.get(settings.source, _SQL["table"]))
+    items = {row["user_id"]: row["item_ids"] for row in query(chosen, **values).to_pylist()}
+    fresh, device = [row | {"items": items[row["user_id"]]} for row in people if row["user_id"] in items], None
+    if fresh:
+        with open_student() as (answer, device):
+            for start in range(0, len(fresh), _USERS_TOGETHER):
+                made = _recommended(dataset, inputs, settings, answer, fresh[start : start + _USERS_TOGETHER])
+                rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
+    rows.sort(key=lambda row: (row["user_id"], row["rank"]))
+    counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(asked) - len(fresh)}
+    table = pa.Table.from_pylist(rows, schema=RECOMMENDATIONS.arrow())
+    return Output(table, {name: float(count) for name, count in counts.items()}, prompts=STUDENT_TEMPLATES, device=device)
+
+
+def _recommended(
+    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, answer: Answering, people: Sequence[Row]
+) -> list[Row]:
+    """The best candidates of some users, best first, with what `flagged` finds in their explanations."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    context = load_context(inputs["items"], descriptions=inputs["item_descriptions"], profiles=inputs["user_profiles"])
+    asked: list[Row] = [
+        {**one, "target_item_id": item, "split": "test", "label": False} for one in people for item in one["items"]
+    ]
+    rows: list[Row] = [
+        row | student_record(context.window(row), kind=dataset.item_kind, liked=False, reasoning="") for row in asked
+    ]
+
+    def best(scores: Sequence[float]) -> list[int]:
+        seen = Counter[str]()
+        for place in sorted(range(len(rows)), key=lambda place: (-scores[place], rows[place]["target_item_id"])):
+            seen[user := rows[place]["user_id"]] += 1
+            found = {"rank": seen[user], "score": scores[place], "probability": probability(scores[place])}
+            rows[place] |= found | {"candidates": len(rows[place]["items"]), "dataset": dataset.name, "method": "student"}
+        return [place for place, row in enumerate(rows) if row["rank"] <= settings.explained]
+
+    _, texts, _ = answer(rows, best)
+    made: list[Row] = [row | {"explanation": texts.get(window_name(row))} for row in rows if row["rank"] <= settings.top]
+    said: dict[tuple[str, str], Row] = {}
+    if texts:
+        shown = inputs.scratch / "shown.parquet"  # all that `flagged` reads of predictions, windows and prompts
+        pq.write_table(pa.Table.from_pylist(made), shown)
+        flags = query("FROM flags", on=flagged([shown], shown, Texts(inputs["items"], shown, shown))).to_pylist()
+        said = {(flag["user_id"], flag["target_item_id"]): flag for flag in flags}
+    return [row | {"item_id": (item := row["target_item_id"])} | said.get((row["user_id"], item), {}) for row in made]

@@ -1,0 +1,121 @@
+"""Recommendations of the tiny student: what is recommended, what it costs, and where candidates come from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, ITEMS
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.models import store
+from reasoningrec_assets.sql import query
+from reasoningrec_assets.training.recommend import _SQL
+from reasoningrec_assets_tests.assets.conftest import DEMO
+
+
+def recommended(pipeline, **settings):
+    """The rows by user, and the receipt, after one run of the asset alone."""
+    config = {"recommendations": {"config": {"recommendations": settings}}}
+    pipeline.run(selection='key:"recommendations"', config=config)
+    receipt = pipeline.lake.newest("recommendations", DEMO)
+    rows = defaultdict(list)
+    for row in read_rows(pipeline.lake.path_of(receipt)):
+        rows[row["user_id"]].append(row)
+    return dict(rows), receipt
+
+
+def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
+    pipeline.run(
+        selection='+key:"recommendations"', config={"recommendations": {"config": {"recommendations": {"candidates": 6}}}}
+    )
+    first, receipt = recommended(pipeline, candidates=6)
+    assert receipt.sequence == 1  # the same settings: reused
+    assert receipt.metrics == {"users": 24, "users_asked": 24, "users_without_candidate": 0}
+
+    events = read_rows(pipeline.lake.path_of(pipeline.lake.newest("cleaned_interactions", DEMO)))
+    rated = defaultdict(set)
+    for event in events:
+        rated[event["user_id"]].add(event["item_id"])
+    for user, rows in first.items():
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+        assert not rated[user] & {row["item_id"] for row in rows}
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert all(row["probability"] == pytest.approx(1 / (1 + math.exp(-row["score"]))) for row in rows)
+        assert [row["explanation"] is None for row in rows] == [False, True, True, True, True]
+        assert [row["titles_unknown"] is None for row in rows] == [False, True, True, True, True]
+        assert {row["candidates"] for row in rows} == {6}
+
+    raw = pipeline.lake.root / "raw" / "ml100k" / "u.data"
+    unseen = next(item for item in map(str, range(1, 41)) if item not in rated["7"])
+    raw.write_text(raw.read_text(encoding="latin-1") + f"7\t{unseen}\t5\t999999999\n", encoding="latin-1")
+    pipeline.run(selection='key:"raw_dataset" or key:"cleaned_interactions"')
+    second, receipt = recommended(pipeline, candidates=6)
+    assert receipt.metrics["users_asked"] == 1
+    assert [user for user in first if first[user] != second[user]] == ["7"]
+    assert unseen not in {row["item_id"] for row in second["7"]}
+
+    # a run for someone whose rows are known loads nothing
+    monkeypatch.setattr(store, "load_causal_model", None)
+    third, receipt = recommended(pipeline, candidates=6, users=["3", "nobody"])
+    assert third == {"3": second["3"]}
+    assert receipt.metrics == {"users": 1, "users_asked": 0, "users_without_candidate": 0}
+
+
+def write(folder, events, items):
+    paths = {"events": folder / "events.parquet", "items": folder / "items.parquet"}
+    counts = Counter()
+    rows = []
+    for user, item, liked in events:
+        common = {"dataset": "d", "rating": 5.0, "timestamp": 0}
+        rows.append(common | {"user_id": user, "item_id": item, "liked": liked, "position": counts[user]})
+        counts[user] += 1
+    known = [{"dataset": "d", "item_id": item, "title": item, "genres": genres, "brand": brand} for item, genres, brand in items]
+    pq.write_table(pa.Table.from_pylist(rows, schema=CLEANED_INTERACTIONS.arrow()), paths["events"])
+    pq.write_table(pa.Table.from_pylist(known, schema=ITEMS.arrow()), paths["items"])
+    return paths
+
+
+EVENTS = [
+    ("u", "d1", True),
+    ("u", "c1", False),
+    *((f"v{n}", "d2", True) for n in range(2)),
+    *((f"v{n}", "c2", True) for n in range(5)),
+    ("v0", "d1", True),
+    ("v0", "c3", True),
+    ("v1", "b2", True),
+    ("v1", "d3", False),
+]
+CATALOGUE = [
+    *((f"d{n}", ["Drama"], None) for n in (1, 2, 3)),
+    *((f"c{n}", ["Comedy"], None) for n in (1, 2, 3)),
+    ("b2", [], "Acme"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("popular", ["d2", "d3", "c2", "b2", "c3"]),  # the liked genre before what more people like, then by likes and id
+        ("co_liked", ["c2", "c3", "d2"]),  # what v0 likes, who likes d1 too
+    ],
+)
+def test_candidates_are_the_best_of_what_was_not_rated(tmp_path, source, expected):
+    paths = write(tmp_path, EVENTS, CATALOGUE)
+    chosen = _SQL["chosen"].format(source=_SQL[source])
+    values = paths | {"users": ["u"], "history_length": 12}
+    assert query(chosen, candidates=10, **values).to_pylist() == [{"user_id": "u", "item_ids": expected}]
+    assert query(chosen, candidates=1, **values)["item_ids"].to_pylist() == [expected[:1]]
+
+
+def test_a_declared_table_of_candidates(tmp_path):
+    paths = write(tmp_path, EVENTS, CATALOGUE)
+    pairs = [("u", "d2"), ("u", "d1"), ("u", "no such item"), ("v0", "b2"), ("u", "b2")]
+    source = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"user_id": [user for user, _ in pairs], "item_id": [item for _, item in pairs]}), source)
+    chosen = _SQL["chosen"].format(source=_SQL["table"])
+    found = query(chosen, users=["u"], candidates=10, source=source, **paths).to_pylist()
+    assert found == [{"user_id": "u", "item_ids": ["b2", "d2"]}]
