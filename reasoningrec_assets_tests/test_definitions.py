@@ -76,6 +76,7 @@ def test_every_heavy_asset_asks_for_the_gpu_pool():
     pooled = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).pools == {"gpu"}}
     assert {key for key in pooled if "/" not in key} == {
         *("item_descriptions", "user_profiles", "reasoning_labels", "lora_model", "predictions", "evaluation_metrics"),
+        "recommendations",
     }
     # of studies and zero-shot students all that runs a model; of baselines nothing
     branches = {key.rsplit("/", 1)[-1] for key in pooled if "/" in key}
