@@ -1,6 +1,6 @@
 """From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
@@ -124,17 +124,22 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
             name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
             for name, deps in receipt.column_lineage.items()
         }
+        sources = [(name, ", ".join(map("{asset}.{column}".format_map, deps))) for name, deps in receipt.column_lineage.items()]
         metadata |= {
             "dagster/row_count": receipt.row_count,
             "dagster/column_schema": dg.TableSchema(columns),
             "dagster/column_lineage": dg.TableColumnLineage(lineage),
+            "made_of": _markdown(("column", "made of"), sources),  # Dagster shows the line above in its paid edition alone
         }
     if receipt.upstream:
-        lines = ["| upstream | data version | receipt |", "| --- | --- | --- |"]
-        lines += [f"| {edge.asset} | `{edge.data_version[:12]}` | {edge.sequence} |" for edge in receipt.upstream]
-        metadata["upstream"] = dg.MetadataValue.md("\n".join(lines))
+        read = [(edge.asset, f"`{edge.data_version[:12]}`", str(edge.sequence)) for edge in receipt.upstream]
+        metadata["upstream"] = _markdown(("upstream", "data version", "receipt"), read)
     if receipt.models:
         metadata["models"] = dg.MetadataValue.json(list(receipt.models))
     if receipt.kind == "page":
         metadata["report"] = dg.MetadataValue.url(path.as_uri())
     return metadata
+
+
+def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)))

@@ -82,3 +82,92 @@ SELECT min(w.depth) AS depth, w.asset, w.partition, w.data_version, w.sequence,
        string_agg(DISTINCT w.via, ', ' ORDER BY w.via) AS via
 FROM walk w LEFT JOIN current_materializations c ON c.asset = w.asset AND c.partition = w.partition
 GROUP BY w.asset, w.partition, w.data_version, w.sequence ORDER BY depth, w.asset, w.partition, w.sequence;
+
+-- Current materializations that a new run would make again: an upstream was replaced since it was read, the code of the asset has
+-- made another partition in a newer version since, or what they read is stale itself. `reason` names the first cause.
+CREATE VIEW stale_partitions AS
+WITH RECURSIVE current AS (SELECT asset, partition, sequence, code_version, finished_at FROM current_materializations),
+newest_code AS (SELECT asset, arg_max(code_version, finished_at) AS code_version FROM materializations GROUP BY asset),
+causes AS (
+    SELECT c.asset, c.partition, e.upstream_asset || ' was replaced' AS reason
+    FROM current c JOIN lineage_edges e USING (asset, partition, sequence)
+    JOIN current_materializations u ON u.asset = e.upstream_asset AND u.partition = e.upstream_partition
+    WHERE u.data_version <> e.upstream_data_version
+    UNION ALL
+    SELECT c.asset, c.partition, format('made by code {}, the newest is {}', c.code_version, n.code_version)
+    FROM current c JOIN newest_code n USING (asset) WHERE c.code_version <> n.code_version
+), walk AS (
+    SELECT *, 0 AS depth FROM causes
+    UNION
+    SELECT c.asset, c.partition, format('{} is stale', w.asset), w.depth + 1
+    FROM walk w JOIN lineage_edges e ON e.upstream_asset = w.asset AND e.upstream_partition = w.partition
+    JOIN current c ON (c.asset, c.partition, c.sequence) = (e.asset, e.partition, e.sequence)
+    WHERE w.depth < (SELECT count(*) FROM current)
+)
+SELECT asset, partition, arg_min(reason, (depth, reason)) AS reason FROM walk GROUP BY asset, partition ORDER BY partition, asset;
+
+-- What differs between two materializations of a partition: settings, code, the versions that were read, and figures.
+CREATE MACRO differences(of_asset, of_partition, one, other) AS TABLE
+WITH facts AS (
+    SELECT sequence, 'setting' AS kind, name, value FROM metadata
+    WHERE asset = of_asset AND partition = of_partition AND kind = 'setting'
+    UNION ALL SELECT sequence, 'metric', name, value::VARCHAR FROM metrics WHERE asset = of_asset AND partition = of_partition
+    UNION ALL SELECT sequence, 'upstream', upstream_asset, upstream_data_version
+    FROM lineage_edges WHERE asset = of_asset AND partition = of_partition
+    UNION ALL SELECT sequence, 'code', fact.name, fact.value
+    FROM materializations, (SELECT unnest([{'name': 'code_version', 'value': code_version}, {'name': 'data_version', 'value': data_version},
+        {'name': 'status', 'value': status}, {'name': 'device', 'value': device}]) AS fact)
+    WHERE asset = of_asset AND partition = of_partition
+)
+SELECT coalesce(a.kind, b.kind) AS kind, coalesce(a.name, b.name) AS name, a.value AS before, b.value AS after
+FROM (FROM facts WHERE sequence = one) a FULL JOIN (FROM facts WHERE sequence = other) b ON a.kind = b.kind AND a.name = b.name
+WHERE a.value IS DISTINCT FROM b.value ORDER BY kind, name;
+
+-- The models, prompts and generated texts that stand behind an asset as it is, over any depth.
+CREATE MACRO made_with(of_asset, of_partition) AS TABLE
+SELECT DISTINCT l.asset, a.kind, a.name, a.reference, a.version
+FROM lineage_upstream(of_asset, of_partition) l JOIN artifacts a USING (asset, partition, sequence) ORDER BY ALL;
+
+-- The lineage as a Mermaid flowchart, which Markdown renders on most hosts.
+CREATE MACRO lineage_mermaid(of_asset, of_partition) AS (
+    WITH nodes AS (SELECT asset, partition, sequence, is_current FROM lineage_upstream(of_asset, of_partition)),
+    drawn AS (
+        SELECT DISTINCT format('  {}["{}"] --> {}["{}"]', md5(e.upstream_asset)[:8], e.upstream_asset, md5(e.asset)[:8], e.asset) AS line
+        FROM nodes JOIN lineage_edges e USING (asset, partition, sequence)
+        UNION ALL SELECT format('  style {} stroke-dasharray: 5', md5(asset)[:8]) FROM nodes WHERE NOT is_current
+    )
+    SELECT 'flowchart LR' || coalesce(chr(10) || string_agg(line, chr(10) ORDER BY line), '') FROM drawn
+);
+
+-- Every attempt as an OpenLineage run event; a host that wants them reads one line of JSON from each row.
+CREATE VIEW openlineage AS
+WITH inputs AS (
+    SELECT asset, partition, sequence, list({'namespace': 'reasoningrec', 'name': upstream_asset || '/' || upstream_partition,
+        'facets': {'version': {'_producer': 'reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json', 'datasetVersion': upstream_data_version}}}
+        ORDER BY upstream_asset) AS inputs
+    FROM lineage_edges GROUP BY ALL
+), fields AS (
+    SELECT asset, partition, sequence, list({'name': name, 'type': type, 'description': description} ORDER BY position) AS fields
+    FROM columns GROUP BY ALL
+), sources AS (
+    SELECT asset, partition, sequence, column_name, list({'namespace': 'reasoningrec', 'name': upstream_asset || '/' || partition,
+        'field': upstream_column} ORDER BY ALL) AS sources
+    FROM column_lineage GROUP BY ALL
+), lineage AS (
+    SELECT asset, partition, sequence, map(list(column_name ORDER BY column_name), list({'inputFields': sources} ORDER BY column_name)) AS fields
+    FROM sources GROUP BY ALL
+)
+SELECT m.asset, m.partition, m.sequence, to_json({
+    'eventType': if(m.status = 'success', 'COMPLETE', 'FAIL'), 'eventTime': strftime(m.finished_at, '%Y-%m-%dT%H:%M:%S.%fZ'),
+    'producer': 'reasoningrec_assets', 'schemaURL': 'https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent',
+    'run': {'runId': md5(concat_ws('/', m.asset, m.partition, m.sequence))::UUID::VARCHAR},
+    'job': {'namespace': 'reasoningrec', 'name': m.asset}, 'inputs': coalesce(inputs, []),
+    'outputs': if(m.status = 'success', [{'namespace': 'reasoningrec', 'name': m.asset || '/' || m.partition, 'facets': {
+        'schema': {'_producer': 'reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-1-1/SchemaDatasetFacet.json', 'fields': coalesce(fields.fields, [])},
+        'columnLineage': {'_producer': 'reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-2-0/ColumnLineageDatasetFacet.json', 'fields': coalesce(lineage.fields, MAP {})}}}], [])
+})::VARCHAR AS event
+FROM materializations m LEFT JOIN inputs USING (asset, partition, sequence) LEFT JOIN fields USING (asset, partition, sequence)
+LEFT JOIN lineage USING (asset, partition, sequence);

@@ -27,7 +27,7 @@ _CHUNK = 500
 _SQL = statements(__file__)
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "5"
+LAYOUT_VERSION = "6"
 
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
 SHARED_VIEWS = ("predictions", "evaluation_metrics")

@@ -1,7 +1,4 @@
-"""Requests, answers, and what makes two requests the same.
-
-What belongs here: the values that travel between plan, cache and engines. What doesn't: anything that runs a model.
-"""
+"""Requests, answers, and what makes two requests the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -100,6 +100,7 @@ def test_everything_the_ui_shows_is_in_the_catalogue(pipeline):
             for name, deps in shown["dagster/column_lineage"].value.deps_by_column.items()
             for dep in deps
         }
+        assert "| label | cleaned_interactions.liked |" in shown["made_of"].value.splitlines()
         figures = dict(client.execute("select name, value from metrics where asset = 'interaction_windows'").fetchall())
         assert figures["windows"] == shown["windows"].value
         preview = client.execute("select value from metadata where asset = 'interaction_windows' and name = 'preview'").fetchall()

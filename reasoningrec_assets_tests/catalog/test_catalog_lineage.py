@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 from reasoningrec_assets.lake.receipts import Receipt, Upstream
 
 AT = "2026-01-02T03:04:05+00:00"
@@ -110,3 +113,80 @@ def test_any_depth(store):
 def append(store, asset: str, version: str, upstream: tuple[Upstream, ...]) -> None:
     plain = Receipt(asset, "fashion", "success", "run-1", AT, AT, 0.0, "1", "", data_version=version, upstream=upstream)
     store.lake.receipts.append(plain)
+
+
+def test_stale_names_the_first_cause_and_all_that_stands_on_it(store):
+    store.chain()
+    store.chain("beauty")
+    store.sync()
+    assert store.query("FROM stale_partitions") == []
+    store.publish("items", salt="new")
+    store.publish("lora_model", "beauty", code_version="2")
+    store.sync()
+    assert store.query("FROM stale_partitions") == [
+        # not predictions of beauty: its lora_model was made again by newer code, with the same content
+        ("item_descriptions", "fashion", "items was replaced"),
+        ("lora_model", "fashion", "made by code 1, the newest is 2"),
+        ("predictions", "fashion", "lora_model is stale"),
+        ("sft_splits", "fashion", "item_descriptions is stale"),
+    ]
+
+
+def test_differences_of_two_materializations(store):
+    store.chain()
+    store.publish("items", salt="new")
+    store.publish("item_descriptions", code_version="2", settings={"salt": "", "nested": {"rate": 0.2}})
+    store.sync()
+    one, other = (store.lake.receipts.at("item_descriptions", "fashion", sequence) for sequence in (1, 2))
+    read = [receipt.upstream[0].data_version for receipt in (one, other)]
+    assert store.query("FROM differences('item_descriptions', 'fashion', 1, 2)") == [
+        ("code", "code_version", "1", "2"),
+        ("setting", "nested.names", '["a"]', None),
+        ("setting", "nested.rate", "0.1", "0.2"),
+        ("upstream", "items", *read),
+    ]
+    assert store.query("FROM differences('items', 'fashion', 1, 1)") == []
+
+
+def test_models_and_prompts_behind_an_asset(store):
+    store.chain()
+    store.sync()
+    found = store.query("SELECT asset, kind, name FROM made_with('predictions', 'fashion')")
+    assert ("item_descriptions", "prompt", "describe") in found
+    assert ("lora_model", "model_used", "base") in found
+    assert not [row for row in found if row[0] == "baselines/like_rate/predictions"]
+
+
+def test_mermaid_draws_every_edge_once_and_marks_what_was_replaced(store):
+    store.chain()
+    store.publish("raw_dataset", salt="new")
+    store.sync()
+    ((text,),) = store.query("SELECT lineage_mermaid('interaction_windows', 'fashion')")
+    first, *lines = text.splitlines()
+    assert first == "flowchart LR"
+    assert sorted(line.count("-->") for line in lines) == [0, 1, 1]
+    assert '["raw_dataset"] --> ' in text
+    assert sum(line.endswith("stroke-dasharray: 5") for line in lines) == 1
+    assert store.query("SELECT lineage_mermaid('nothing', 'fashion')") == [("flowchart LR",)]
+
+
+def test_openlineage_tells_inputs_outputs_columns_and_failures(store):
+    store.chain()
+    store.fail("items")
+    store.sync()
+    events = {
+        (asset, sequence): json.loads(event)
+        for asset, sequence, event in store.query("SELECT asset, sequence, event FROM openlineage")
+    }
+    assert len(events) == len({event["run"]["runId"] for event in events.values()}) == 10
+    made, failed = events["items", 1], events["items", 2]
+    assert (made["eventType"], failed["eventType"], failed["outputs"]) == ("COMPLETE", "FAIL", [])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", made["eventTime"])
+    assert [one["name"] for one in made["inputs"]] == ["cleaned_interactions/fashion", "raw_dataset/fashion"]
+    version = store.lake.newest("raw_dataset", "fashion").data_version
+    assert made["inputs"][1]["facets"]["version"]["datasetVersion"] == version
+    (output,) = made["outputs"]
+    assert [field["name"] for field in output["facets"]["schema"]["fields"]][:2] == ["dataset", "item_id"]
+    title = output["facets"]["columnLineage"]["fields"]["title"]["inputFields"]
+    assert title == [{"namespace": "reasoningrec", "name": "raw_dataset/fashion", "field": "path"}]
+    assert events["raw_dataset", 1]["inputs"] == []
