@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,36 +43,42 @@ def ask(port, query, deadline):
         time.sleep(0.5)
 
 
-@pytest.mark.parametrize("command", [["dagster-webserver"], ["dagster", "dev"]], ids=["webserver", "dev"])
-def test_the_web_ui_loads_the_workspace(command, tmp_path):
+@contextlib.contextmanager
+def serving(command, folder, **environment):
+    """The web UI on a free port of loopback, with an instance of its own; ended by an interrupt, as a person ends it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = [str(SCRIPTS / command[0]), *command[1:], "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    log = (tmp_path / "log").open("wb")
-    home = tmp_path / "home"
-    home.mkdir()
-    environment = os.environ | {"DAGSTER_HOME": str(home), "REASONINGREC_DATA": str(tmp_path / "data")}
-    process = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        # a shell starts what it runs in the background with interrupts ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        data = ask(port, QUERY, time.monotonic() + 90)
-    finally:
-        process.send_signal(signal.SIGINT)
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    own = {"DAGSTER_HOME": str(home), "REASONINGREC_DATA": str(folder / "data"), **environment}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | own,
+            start_new_session=True,
+            # a shell starts what it runs in the background with interrupts ignored, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         try:
-            process.wait(30)
+            yield port, own
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-        log.close()
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("command", [["dagster-webserver"], ["dagster", "dev"]], ids=["webserver", "dev"])
+def test_the_web_ui_loads_the_workspace(command, tmp_path):
+    with serving(command, tmp_path) as (port, _):
+        data = ask(port, QUERY, time.monotonic() + 90)
     nodes = {"/".join(node["assetKey"]["path"]): node for node in data["assetNodes"]}
     assert len(nodes) == len(list(build_definitions().resolve_all_asset_keys()))
     assert "ml100k_demo" in nodes["evaluation_metrics"]["partitionKeys"]
@@ -81,3 +90,57 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
     assert [(schedule["name"], schedule["scheduleState"]["status"]) for schedule in repository["schedules"]] == [
         ("weekly_refresh", "STOPPED")
     ]
+
+
+@pytest.mark.browser
+def test_a_person_launches_a_partition_and_finds_its_figures_and_the_report(tmp_path, data_root, tiny_profile):
+    """Also makes the README's picture of the graph, where DOCS_PICTURES names a folder for it."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=60_000)
+    with serving(["dagster", "dev"], tmp_path) as (port, own), sync_playwright() as playwright:
+        ask(port, QUERY, time.monotonic() + 90)
+        # the whole pipeline from the command line, on the instance that the browser looks at
+        words = ["asset", "materialize", "-m", "reasoningrec_assets.definitions", "--partition", "ml100k"]
+        select = ["--select", "+evaluation_metrics,evaluation_report"]
+        done = subprocess.run(
+            [SCRIPTS / "dagster", *words, *select], cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": 1500, "height": 900}).new_page()
+        page.set_default_timeout(60_000)
+        # what Dagster asks every new visitor
+        page.add_locator_handler(page.get_by_role("button", name="Skip"), lambda button: button.click())
+        root = f"http://127.0.0.1:{port}"
+
+        page.goto(f"{root}/asset-groups")
+        for group in ("sources", "interactions", "language", "student", "baselines", "evaluation"):
+            expect(page.get_by_text(group, exact=True).first).to_be_visible()
+        if folder := os.environ.get("DOCS_PICTURES"):
+            page.goto(f"{root}/locations/reasoningrec_assets.definitions/jobs/refresh")
+            page.wait_for_timeout(8_000)
+            page.screenshot(path=Path(folder) / "graph.png")
+
+        page.goto(f"{root}/locations/reasoningrec_assets.definitions/jobs/prepare")
+        page.get_by_role("button", name="Materialize all").first.click()
+        page.get_by_text("Select a partition or create one").click()
+        # the name stands there twice, once for its full length
+        page.get_by_role("menuitem").filter(has_text=re.compile(r"^(ml100k){2}$")).click()
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Launch 1 run").click()
+        expect(page.get_by_text("Launched run")).to_be_visible()
+        page.goto(f"{root}/runs")
+        expect(page.get_by_role("link", name="prepare")).to_be_visible()
+        # that of the command line, and this one
+        expect(page.get_by_text("Success", exact=True)).to_have_count(2, timeout=120_000)
+
+        page.goto(f"{root}/assets/interaction_windows?view=partitions&partition=ml100k")
+        for name in ("preview", "made_of", "upstream", "windows"):
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+        page.goto(f"{root}/assets/evaluation_report?view=partitions&partition=ml100k")
+        link = page.locator('a[href^="file://"]').first
+        expect(link).to_be_visible()
+        assert Path(link.get_attribute("href").removeprefix("file://")).is_file()
+        browser.close()
