@@ -19,6 +19,8 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     names = [
+        "bertscore",
+        "metrics",
         "quality",
         "scoring",
         "training",
