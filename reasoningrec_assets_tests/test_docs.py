@@ -36,3 +36,23 @@ def test_the_docs_have_snippets() -> None:
 def test_a_snippet_runs(where: str, store: Store) -> None:
     for statement in filter(str.strip, SNIPPETS[where].split(";")):
         store.query(statement)
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_and_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert not [link for link in links if link and not (page.parent / link).exists()]
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|sql|toml|html|yaml))`", text)
+    roots = (ROOT, ROOT / "reasoningrec_assets", ROOT / "reasoningrec_assets_tests")
+    assert not [name for name in named if not any((root / name).exists() for root in roots)]
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    named = {name for text in texts for name in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE)}
+    assert {"test", "demo", "lint"} <= named <= targets
