@@ -37,8 +37,7 @@ STAGES = (
 )
 
 
-# what explanations are held against, in the order of `Texts`
-EXPLAINING = ("items", "sft_splits", "reasoning_labels")
+EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
 @dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="3")

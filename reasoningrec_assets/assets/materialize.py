@@ -1,6 +1,6 @@
 """From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
@@ -12,6 +12,7 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import PermanentError, PlatformError
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
+from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import Section, SectionName, resolve
 from reasoningrec_assets.training.variants import FULL, Variant
@@ -129,17 +130,13 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
             "dagster/row_count": receipt.row_count,
             "dagster/column_schema": dg.TableSchema(columns),
             "dagster/column_lineage": dg.TableColumnLineage(lineage),
-            "made_of": _markdown(("column", "made of"), sources),  # Dagster shows the line above in its paid edition alone
+            "made_of": dg.MetadataValue.md(markdown(("column", "made of"), sources)),  # the line above is for paying users
         }
     if receipt.upstream:
-        read = [(edge.asset, f"`{edge.data_version[:12]}`", str(edge.sequence)) for edge in receipt.upstream]
-        metadata["upstream"] = _markdown(("upstream", "data version", "receipt"), read)
+        read = [(edge.asset, f"`{edge.data_version[:12]}`", edge.sequence) for edge in receipt.upstream]
+        metadata["upstream"] = dg.MetadataValue.md(markdown(("upstream", "data version", "receipt"), read))
     if receipt.models:
         metadata["models"] = dg.MetadataValue.json(list(receipt.models))
     if receipt.kind == "page":
         metadata["report"] = dg.MetadataValue.url(path.as_uri())
     return metadata
-
-
-def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md("\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)))

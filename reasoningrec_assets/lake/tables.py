@@ -1,6 +1,6 @@
 """The one writer of tables, and the readers that go with it; equal rows give equal bytes, so a SHA-256 names a version."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +97,16 @@ def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, ob
 
 
 def preview(path: Path) -> str:
-    """The first ten rows as a Markdown table, cells cut at 120 characters, for the Dagster UI and the receipt."""
+    """The first ten rows in Markdown, for the Dagster UI and the receipt."""
     import pyarrow.parquet as pq
 
     head = next(pq.ParquetFile(path).iter_batches(batch_size=10))
-    rows = [head.schema.names, ["---"] * len(head.schema.names), *(map(_cell, row.values()) for row in head.to_pylist())]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(head.schema.names, (row.values() for row in head.to_pylist()))
+
+
+def markdown(names: Collection[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table, its cells cut at 120 characters and without markup of their own."""
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (names, ["---"] * len(names), *rows))
 
 
 def _cell(value: object) -> str:

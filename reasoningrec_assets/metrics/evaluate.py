@@ -14,7 +14,6 @@ from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
 from reasoningrec_assets.sql import query, statements
 
-_TEST_SQL = "SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id"
 _SQL = statements(__file__)
 
 
@@ -38,7 +37,7 @@ def evaluate(
 
     PermanentError where a file holds another method's rows, a row twice, another label than the windows, or a NaN score, of validation rows too.
     """
-    truth = query(_TEST_SQL, windows=windows)
+    truth = query(_SQL["truth"], windows=windows)
     methods = {name: _read(name, path, windows) for name, path in predictions.items()}
     draws = {"replicates": replicates, "seed": seed}
     flags = flagged([*predictions.values()], windows, texts) if texts and predictions else None

@@ -1,3 +1,6 @@
+-- name: truth
+SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id
+
 -- name: predictions
 WITH test AS (SELECT user_id, target_item_id, label FROM read_parquet($windows) WHERE split = 'test'),
 scored AS (SELECT * FROM read_parquet($predictions) WHERE split = 'test')

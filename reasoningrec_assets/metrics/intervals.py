@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Statistic = Callable[[Floats], Floats]
 Groups = Sequence[object] | NDArray[np.generic] | None
 
 # Elements of one block of replicates x rows: 16 MB a float64 array, whatever the number of rows or replicates.
@@ -33,25 +34,25 @@ def group_codes(groups: Groups, rows: int) -> Codes:
     return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
 
 
-def poisson_blocks(codes: Codes, replicates: int, seed: int) -> Iterator[Floats]:
-    """Yield the rows' bootstrap weights in blocks of replicates, each of shape (block, rows)."""
+def poisson_blocks(codes: Codes, replicates: int, seed: int, sizes: Codes | int = 1) -> Iterator[Floats]:
+    """Yield the rows' bootstrap weights in blocks of replicates, each of shape (block, rows); ``sizes`` are the groups' means."""
     # Each group's weight is Poisson(1), drawn independently: the online form of drawing users with replacement, without
     # an index array. The stream of draws doesn't depend on the block's size, so neither does the result.
     generator, groups = np.random.default_rng(seed), int(codes.max()) + 1
     block = max(1, _BLOCK_ELEMENTS // len(codes))
     for start in range(0, replicates, block):
         size = min(block, replicates - start)
-        yield generator.poisson(1.0, size=(size, groups)).astype(np.float64)[:, codes]
+        yield generator.poisson(sizes, size=(size, groups)).astype(np.float64)[:, codes]
 
 
-def bootstrap(value: float, statistic: Callable[[Floats], Floats], codes: Codes, *, replicates: int, seed: int) -> Interval:
+def bootstrap(value: float, statistic: Statistic, codes: Codes, replicates: int, seed: int, sizes: Codes | int = 1) -> Interval:
     """Percentile interval of a weighted statistic, whose ``value`` is the one on the rows themselves; of 0 replicates none.
 
     ``statistic`` maps weights (block, rows) to values (block,), NaN where a replicate leaves it undefined.
     """
     if replicates == 0:
         return Interval(value)
-    draws = np.concatenate([statistic(weights) for weights in poisson_blocks(codes, replicates, seed)])
+    draws = np.concatenate([statistic(weights) for weights in poisson_blocks(codes, replicates, seed, sizes)])
     kept = draws[~np.isnan(draws)]
     low, high = np.quantile(kept, [0.025, 0.975]).tolist() if len(kept) else (None, None)
     return Interval(value, low, high, len(draws) - len(kept))

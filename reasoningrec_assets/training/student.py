@@ -24,7 +24,7 @@ from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import PREDICTIONS, SFT_SPLITS
 from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
-from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.lake.tables import markdown, read_rows
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
@@ -34,7 +34,7 @@ from reasoningrec_assets.prompts.render import grounding, student_answer, studen
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
-from reasoningrec_assets.training.lora import Epoch, train_adapter
+from reasoningrec_assets.training.lora import train_adapter
 from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.variants import Variant
 
@@ -147,10 +147,11 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs]
     seal(folder, {**decides, "best_epoch": result.best_epoch, "epochs": epochs})
     dropped = float(sum(row.dropped for row in learned))
+    curve = [[e.epoch, f"{e.train_loss:.4f}", e.valid_auc and round(e.valid_auc, 4), f"{e.seconds:.1f}"] for e in result.epochs]
     return Output(
         path=folder,
         metrics={**result.metrics(), "training_rows": float(len(learned)), "history_lines_dropped": dropped},
-        details={"curve": _curve_markdown(result.epochs)},
+        details={"curve": markdown(["epoch", "train loss", "validation AUC", "seconds"], curve)},
         models=({"role": "student base", "reference": settings.base_model},),
         prompts=STUDENT_TEMPLATES,
         device=device.name,
@@ -253,11 +254,3 @@ def _same_base(adapter: Path, base_model: str) -> None:
 
 def _example(dataset: Dataset, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"dataset": dataset.name} | {name: row[name] for name in ("split", "user_id", "target_item_id", "label")}
-
-
-def _curve_markdown(epochs: Sequence[Epoch]) -> str:
-    lines = ["| epoch | train loss | validation AUC | seconds |", "| --- | --- | --- | --- |"]
-    for epoch in epochs:
-        auc = "not defined" if epoch.valid_auc is None else f"{epoch.valid_auc:.4f}"
-        lines.append(f"| {epoch.epoch} | {epoch.train_loss:.4f} | {auc} | {epoch.seconds:.1f} |")
-    return "\n".join(lines)

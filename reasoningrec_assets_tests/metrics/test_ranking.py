@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.metrics import intervals
+from reasoningrec_assets.metrics import intervals, ranking
 from reasoningrec_assets.metrics.intervals import mean_interval
 from reasoningrec_assets.metrics.ranking import auc, auc_interval
 
@@ -95,6 +95,23 @@ def test_blocks_bound_the_memory() -> None:
     codes = np.arange(500_000)
     blocks = intervals.poisson_blocks(codes, replicates=1_000, seed=0)
     assert next(blocks).size <= intervals._BLOCK_ELEMENTS
+
+
+def test_a_large_sample_is_drawn_by_bins_and_its_interval_is_that_of_drawing_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores = sample(3_000, 4, ties=False)
+    by_rows = auc_interval(labels, scores, replicates=2_000)
+    monkeypatch.setattr(ranking, "_BINS", 256)
+    drawn: list[int] = []
+    real = intervals.poisson_blocks
+    monkeypatch.setattr(intervals, "poisson_blocks", lambda codes, *more: drawn.append(len(codes)) or real(codes, *more))
+    by_bins = auc_interval(labels, scores, replicates=2_000)
+    assert drawn[0] <= 512
+    assert by_bins.value == by_rows.value
+    assert (by_bins.low, by_bins.high) == pytest.approx((by_rows.low, by_rows.high), abs=0.002)
+    # users with several rows are drawn whole
+    users = np.arange(3_000) // 2
+    auc_interval(labels, scores, groups=users, replicates=10)
+    assert drawn[1] == 3_000
 
 
 def test_weighted_replicates_equal_rows_repeated_that_often() -> None:
