@@ -171,7 +171,7 @@ class Profile(Section):
 
 
 Texts = Literal["item_descriptions", "user_profiles", "reasoning_labels"]
-SectionName = Texts | Literal["engine", "sampling", "training", "scoring", "evaluation", "recommendations"]
+SectionName = Literal["engine", Texts, "sampling", "training", "scoring", "evaluation", "recommendations"]
 S = TypeVar("S", bound=Section)
 
 
