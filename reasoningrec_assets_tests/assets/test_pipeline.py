@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -59,6 +60,15 @@ def test_the_whole_pipeline_runs_and_a_second_run_does_no_work(pipeline, monkeyp
     assert reused == [True] * 17
     new = [path for path in sorted(pipeline.lake.receipts.root.rglob("*.json")) if path not in receipts]
     assert all("checks" in path.parts for path in new), "a reused step left another receipt"
+
+
+def test_a_run_can_leave_out_some_of_an_assets_checks(pipeline):
+    rows = dg.AssetCheckKey(dg.AssetKey("items"), "rows")
+    selected = dg.AssetSelection.assets("raw_dataset", "cleaned_interactions", "items").without_checks()
+    one = dg.define_asset_job("one_check", selected | dg.AssetSelection.checks(rows))
+    definitions = dg.Definitions.merge(pipeline.definitions, dg.Definitions(jobs=[one]))
+    found = definitions.resolve_job_def("one_check").execute_in_process(partition_key=DEMO).get_asset_check_evaluations()
+    assert [(check.asset_check_key, check.passed, check.metadata["rows"].value) for check in found] == [(rows, True, 40)]
 
 
 def test_sql_answers_where_every_figure_came_from(pipeline):
