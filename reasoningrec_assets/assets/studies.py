@@ -25,7 +25,7 @@ def _zero_shot(variant: Variant) -> dg.AssetsDefinition:
 
 BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
 # what the paper asks of a base model; K, the teacher and the loss have no part in a zero-shot answer
-ZERO_SHOT = {f"zero_shot_{name}": _zero_shot(STUDIES[name]) for name in ("titles", "no_profile", "no_description")}
+ZERO_SHOT = {f"zero_shot_{name}": _zero_shot(STUDIES[name]) for name in ("titles", "grounded", "no_profile", "no_description")}
 
 # by the name that their rows carry
 TRAINED = {name: branch[-1] for name, branch in BRANCHES.items() if not STUDIES[name].given}

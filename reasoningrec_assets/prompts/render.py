@@ -86,7 +86,7 @@ def parse_answer(text: str) -> tuple[bool | None, str]:
 def student_record(
     window: Window, *, liked: bool, reasoning: str, kind: str, label_only: bool = False, lists: bool = False, hints: str = ""
 ) -> dict[str, str]:
-    """Instruction, input and output of one student row, in the form that its variant asks for; `hints` are whole lines.
+    """Instruction, input and output of one student row, in the form that its variant asks for; `hints` end the input.
 
     With `lists` it is TALLRec's: titles alone, first those that the user liked, then those that he did not.
 
@@ -103,19 +103,19 @@ def student_record(
     return {"instruction": instruction.fill(kind=kind), "input": asked, "output": answer}
 
 
-def grounding(figures: Mapping[str, float]) -> str:
-    """What the floors know of a row in words: ``likes`` of ``shown``, the item's ``share`` and ``events``, the ``expected`` like.
+class _Share(float):
+    """A figure that formats as the word at its place where a template has words between bars, which part [0, 1] evenly."""
 
-    Each is said where its figure is given. The share is smoothed, so an item without an event has the prior's.
-    """
-    text = ""
-    if "shown" in figures:
-        text += templates.HINT_HISTORY.fill(likes=int(figures["likes"]), shown=int(figures["shown"]))
-    if "share" in figures:
-        text += templates.HINT_ITEM.fill(events=int(figures["events"]), share=figures["share"])
-    if "expected" in figures:
-        text += templates.HINT_FACTORISATION.fill(expected=figures["expected"])
-    return f"{text}\n" if text else ""
+    def __format__(self, spec: str) -> str:
+        words = spec.split("|")
+        return words[min(int(self * len(words)), len(words) - 1)] if len(words) > 1 else super().__format__(spec)
+
+
+def grounding(figures: Mapping[str, float], kind: str) -> str:
+    """What is known of the floors' figures in words: ``likes`` of ``shown``, the target's smoothed ``share``, its ``expected`` like."""
+    said = {"shown": templates.HINT_HISTORY, "share": templates.HINT_ITEM, "expected": templates.HINT_FACTORISATION}
+    known = {name: _Share(value) for name, value in figures.items()}
+    return "".join(template.fill(kind=kind, **known) for figure, template in said.items() if figure in known)
 
 
 def student_answer(*, liked: bool, reasoning: str) -> str:

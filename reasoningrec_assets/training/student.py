@@ -72,14 +72,11 @@ def build_splits(
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
         known: dict[str, float] = figures.get(window_name(row), {})
         if "history" in variant.hints:
-            known |= {"likes": sum(row["history_liked"]), "shown": len(row["history_liked"])}
-        told: dict[str, Any] = {
-            "liked": bool(row["label"]),
-            "reasoning": reasoning.get(window_name(row), ""),
-            "hints": grounding(known),
-        }
-        answers = {"label_only": not variant.reasoning, "lists": variant.lists}
-        return student_record(context.window(row), kind=dataset.item_kind, **answers, **told)
+            likes, shown = sum(row["history_liked"]), len(row["history_liked"])
+            known |= {"likes": likes, "shown": shown, "often": likes / shown}
+        told: dict[str, Any] = {"liked": bool(row["label"]), "reasoning": reasoning.get(window_name(row), "")}
+        form: dict[str, Any] = {"label_only": not variant.reasoning, "lists": variant.lists, "kind": dataset.item_kind}
+        return student_record(context.window(row), **told, **form, hints=grounding(known, dataset.item_kind))
 
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
@@ -100,7 +97,7 @@ def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> 
     events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in variant.inputs]
     if "item" in variant.hints:
         for row in window_features(*events, cut=cut).to_pylist():
-            found[window_name(row)] |= {"share": row["item_like_rate"], "events": round(math.expm1(row["item_popularity"]))}
+            found[window_name(row)]["share"] = row["item_like_rate"]
     if "factorisation" in variant.hints:
         for row in factorise(*events, cut=cut).to_pylist():
             found[window_name(row)]["expected"] = 1 / (1 + math.exp(-row["score"]))

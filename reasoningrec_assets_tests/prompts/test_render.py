@@ -142,15 +142,28 @@ def test_page_text_is_shown_as_a_reader_sees_it_and_cut_fields_are_counted():
     assert fields_cut(item) == 1
 
 
-def test_a_label_only_record_asks_for_no_reason_and_hints_stand_before_the_target():
-    hints = grounding({"likes": 1.0, "shown": 2.0, "share": 0.634, "events": 12})
+def test_a_label_only_record_asks_for_no_reason_and_hints_end_its_question():
+    hints = grounding({"likes": 1.0, "shown": 2.0, "often": 0.5, "share": 0.634, "expected": 1.0}, "movie")
     record = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", label_only=True, hints=hints)
     assert record["output"] == "Prediction: Yes"
     assert "reason" not in record["instruction"]
-    before, target = record["input"].split("Target movie:")
-    assert before.endswith(
-        "The user liked 1 of these 2.\nOthers rated the target 12 times before, and 63% of them are expected to like it.\n\n"
+    assert record["input"].endswith(
+        'Target movie:\n"Alien". Tense.\n\n'
+        "This user sometimes likes a movie: 1 of 2. Others find the target good: 63% like it. "
+        "For this user, a model of everyone's ratings expects it to be a masterpiece: 100%."
     )
-    assert target.strip() == '"Alien". Tense.'
     plain = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie")
-    assert plain["input"] == record["input"].replace(hints, "")
+    assert plain["input"] + hints == record["input"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, ""),
+        ({"likes": 0, "shown": 12, "often": 0.0}, "\n\nThis user never likes a movie: 0 of 12."),
+        ({"share": 0.099}, " Others find the target terrible: 10% like it."),
+        ({"share": 0.1}, " Others find the target awful: 10% like it."),
+    ],
+)
+def test_a_share_is_said_in_the_word_of_its_tenth(figures, said):
+    assert grounding(figures, "movie") == said
