@@ -47,7 +47,7 @@ def tables() -> tuple[Path, Path]:
     if not (folder / "windows.parquet").exists():
         folder.mkdir(parents=True, exist_ok=True)
         files = {file.role: file.path for file in sources.obtain(dataset, CACHE, print)}
-        reader, _ = cleaning.clean(dataset, files)
+        reader, *_ = cleaning.clean(dataset, files)
         write_table(CLEANED_INTERACTIONS, reader, folder / "interactions.parquet", dataset="ml100k")
         found, _ = cleaning.read_items(dataset, files, folder / "interactions.parquet")
         write_table(ITEMS, found, folder / "items.parquet", dataset="ml100k")

@@ -36,7 +36,6 @@ STAGES = (
     *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
 
-
 EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
@@ -76,8 +75,6 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 
 # all methods there are, by the name that their rows carry
 COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
-
-
 EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
 
 

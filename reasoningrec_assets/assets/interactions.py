@@ -14,20 +14,20 @@ from reasoningrec_assets.resources.lake import LakeResource
 
 INTERACTIONS = {"partitions_def": datasets, "group_name": "interactions", "owners": ["team:data"], "kinds": {"duckdb", "parquet"}}
 
-
 RepeatedPairs = enum.StrEnum("RepeatedPairs", ["last", "first", "keep"])
+Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])
 
 
 class CleaningConfig(StepConfig):
     """Run config of `cleaned_interactions`."""
 
     repeated_pairs: RepeatedPairs = Field(
-        default=RepeatedPairs.last,
-        description="Which row of a repeated (user, item) pair stays: last, first, or keep (the paper's way, which leaks).",
+        RepeatedPairs.last,
+        description="The row of a repeated (user, item) pair that stays; keep: all, as the paper's, which leaks.",
     )
 
 
-@dg.asset(deps=[raw_dataset], **INTERACTIONS, code_version="1")
+@dg.asset(deps=[raw_dataset], **INTERACTIONS, code_version="2")
 def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Ratings of the users who pass the dataset's filter, one row per user and item, in time order."""
     dataset = registry.get(context.partition_key)
@@ -42,9 +42,9 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
+@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="3")
 def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
-    """Title, year, genres, brand and price of every item that a cleaned interaction names."""
+    """Title, year, genres, brand, price and the seller's words of every item that a cleaned interaction names."""
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
@@ -54,15 +54,15 @@ def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResou
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
-@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="1")
+@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
 def cleaning_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """What cleaning did to the raw data: every rule, the rows that it met, and examples of them."""
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
         files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
-        counts = inputs.receipts["cleaned_interactions"].metrics
-        return Output(cleaning.report(dataset, files, inputs["cleaned_interactions"], counts))
+        cleaned = inputs.receipts["cleaned_interactions"]
+        return Output(cleaning.report(dataset, files, inputs["cleaned_interactions"], cleaned.metrics, cleaned.details))
 
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
@@ -82,9 +82,6 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
         "dataset": dataset.model_dump(mode="json", include=lengths),
     }
     return materialize(context, lake, build, settings=settings, config=config)
-
-
-Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])
 
 
 class ReviewsConfig(StepConfig):

@@ -1,5 +1,6 @@
 """From raw events to each user's sequence: which rows and users stay, by reason. `adapters` read, `windows` cut it up."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,15 +38,15 @@ def clean(
     repeated_pairs: Literal["last", "first", "keep"] = "last",
     threads: int | None = None,
     temp_directory: Path | None = None,
-) -> "tuple[pa.RecordBatchReader, dict[str, int]]":
+) -> "tuple[pa.RecordBatchReader, dict[str, int], dict[str, str]]":
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
     ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
     history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
 
-    Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; and counts, of
-    which the five ``dropped_<reason>`` add up to rows_in - rows_out. PermanentError where the file that holds the ratings
-    breaks its layout, or no user is left.
+    Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; counts, of which
+    the five ``dropped_<reason>`` add up to rows_in - rows_out; and as JSON, ``dropped``, up to three examples of each reason.
+    PermanentError where the file that holds the ratings breaks its layout, or no user is left.
     """
     connection = connect(threads=threads, temp_directory=temp_directory)
     ADAPTERS[dataset.adapter](dataset).load_ratings(connection, files)
@@ -64,7 +65,9 @@ def clean(
             remedy="Lower min_ratings in the dataset's record, or use a file with longer histories",
         )
     liked = {"least": dataset.liked_at_least, "above": dataset.liked_above}
-    return stream(_SQL["sequences"], on=connection, dataset=dataset.name, **liked), counts
+    examples = {row["rule"]: row["examples"] for row in query(_SQL["examples"], on=connection).to_pylist() if row["examples"]}
+    rows = stream(_SQL["sequences"], on=connection, dataset=dataset.name, **liked)
+    return rows, counts, {"dropped": json.dumps(examples, ensure_ascii=False)}
 
 
 def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "tuple[pa.Table, dict[str, int]]":
@@ -79,13 +82,16 @@ def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) 
     return found.drop_columns("untitled"), counts
 
 
-def report(dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float]) -> "pa.Table":
-    """The rows of ``cleaning_report``: each rule of `clean`, which left the ``counts``, of the adapter, and of `read_items`."""
+def report(
+    dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float], details: Mapping[str, str]
+) -> "pa.Table":
+    """The rows of ``cleaning_report``: the rules of `clean`, of which counts and details are, of the adapter, of `read_items`."""
     import pyarrow as pa
 
     connection = _load_items(dataset, files, interactions)
     dropped = {name.removeprefix("dropped_"): rows for name, rows in counts.items() if name.startswith("dropped_")}
-    rows = [{"rule": rule, "what": "the rating is left out", "rows": int(n), "examples": []} for rule, n in dropped.items()]
+    known, left_out = json.loads(details["dropped"]), {"what": "the rating is left out"}
+    rows = [{"rule": rule, **left_out, "rows": int(n), "examples": known.get(rule, [])} for rule, n in dropped.items()]
     for rule, (column, source, effect) in (getattr(ADAPTERS[dataset.adapter](dataset), "RULES", {}) | _ITEM_RULES).items():
         met = query(_MET_SQL.format(column=column, source=source), on=connection).to_pylist()[0]
         rows.append({"rule": rule, "what": effect, **met})

@@ -2,7 +2,7 @@
 -- The rows of repeated pairs that the rule gives up. Only pairs that do repeat are ranked: ranking all rows sorts the whole file.
 CREATE TABLE repeats AS
 WITH pairs AS (SELECT user_id, item_id FROM events GROUP BY ALL HAVING count(*) > 1)
-SELECT row FROM events SEMI JOIN pairs USING (user_id, item_id) WHERE {rule}
+SELECT row, user_id, item_id FROM events SEMI JOIN pairs USING (user_id, item_id) WHERE {rule}
 QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY "timestamp" {order}, row {order}) > 1
 
 -- name: users
@@ -39,6 +39,14 @@ SELECT
     count(*) FILTER (has_twin) AS users_with_identical_sequence
 FROM users
 
+-- name: examples
+SELECT CASE fate WHEN 'below_min' THEN 'user_below_min_ratings' WHEN 'short' THEN 'user_below_four_rows'
+    WHEN 'twin' THEN 'identical_sequence' ELSE fate END AS rule, min(format('user {}, {} ratings', user_id, raw), 3) AS examples
+FROM users WHERE fate <> 'kept' GROUP BY fate
+UNION ALL
+SELECT 'repeated_pair', min(DISTINCT format('user {}, item {}', user_id, item_id), 3)
+FROM repeats SEMI JOIN (FROM users WHERE fate <> 'below_min') USING (user_id)
+
 -- name: sequences
 -- One sort gives both the order and the positions: what stands before a user's first row is what the users before it kept.
 WITH kept AS (
@@ -58,6 +66,6 @@ CREATE VIEW copies AS
 SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY row) AS copy FROM raw_items SEMI JOIN rated USING (item_id)
 
 -- name: items
-SELECT $dataset AS dataset, item_id, coalesce(title, item_id) AS title, brand, price, coalesce(genres, []) AS genres, year,
+SELECT $dataset AS dataset, item_id, coalesce(title, item_id) AS title, brand, price, about, coalesce(genres, []) AS genres, year,
     title IS NULL AS untitled
 FROM rated LEFT JOIN (FROM copies WHERE copy = 1) USING (item_id) ORDER BY item_id

@@ -13,13 +13,15 @@ from reasoningrec_assets.lake.files import default_root
 from reasoningrec_assets.settings import SectionName
 
 Setting = int | float | str | bool
-Column = Literal["user_id", "item_id", "rating", "timestamp", "title", "brand", "price", "genres", "year", "text", "verified"]
+Column = Literal[
+    "user_id", "item_id", "rating", "timestamp", "title", "brand", "price", "about", "genres", "year", "text", "verified"
+]
 Role = Literal["ratings", "items", "reviews"]
 TimeUnit = Literal["seconds", "milliseconds", "iso"]  # since 1970, or texts such as 2020-01-31
 SPLITS = ("train", "valid", "test")
 COLUMNS: dict[Role, tuple[Column, ...]] = {
     "ratings": ("user_id", "item_id", "rating", "timestamp"),
-    "items": ("item_id", "title", "brand", "price", "genres", "year"),
+    "items": ("item_id", "title", "brand", "price", "about", "genres", "year"),
     "reviews": ("user_id", "item_id", "text", "rating", "verified", "timestamp"),
 }
 _NEEDED: dict[Role, int] = {"ratings": 4, "items": 1, "reviews": 3}  # of those, the first ones

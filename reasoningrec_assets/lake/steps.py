@@ -71,8 +71,8 @@ class Output:
 
     table: "pa.Table | pa.RecordBatchReader | None" = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
-    path: Path | None = None
     details: dict[str, str] = field(default_factory=dict[str, str])
+    path: Path | None = None
     models: tuple[dict[str, str], ...] = ()
     prompts: dict[str, str] = field(default_factory=dict[str, str])
     device: str | None = None

@@ -10,6 +10,8 @@ from typing import Any
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.prompts.render import Item, Window
 
+_SAID = ("title", "brand", "price", "year", "about")
+
 
 @dataclass(frozen=True)
 class Context:
@@ -31,7 +33,7 @@ class Context:
 def load_context(items: Path, *, descriptions: Path | None = None, profiles: Path | None = None) -> Context:
     """Read the Parquet files that a variant's prompts may see: ``items``, ``item_descriptions``, ``user_profiles``."""
     rows: list[dict[str, Any]] = read_rows(items)
-    known = {row["item_id"]: Item(row["title"], row["brand"], row["price"], tuple(row["genres"]), row["year"]) for row in rows}
+    known = {row["item_id"]: Item(**{said: row[said] for said in _SAID}, genres=tuple(row["genres"])) for row in rows}
     for item, text in _texts(descriptions, "item_id").items():
         known[item] = replace(known[item], description=text)
     return Context(known, _texts(profiles, "user_id"))

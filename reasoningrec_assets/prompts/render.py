@@ -29,6 +29,7 @@ class Item:
     genres: tuple[str, ...] = ()
     year: int | None = None
     description: str = ""
+    about: str | None = None  # its seller's words, for the teacher's description alone
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,13 @@ def history_lines(history: Sequence[tuple[Item, bool]]) -> str:
 
 
 def description_prompt(item: Item, *, kind: str, words: int, reviews: Sequence[str] = ()) -> str:
-    """The question that asks the teacher to describe one item, from its reviews where there are any."""
-    # no review can end its quotation
-    lines = "\n".join(f'- "{one_line(review).replace(chr(34), chr(39))}"' for review in reviews)
+    """The question that asks the teacher to describe one item, from its seller's words and its reviews where there are any."""
     question = templates.ITEM_DESCRIPTION.fill(kind=kind, words=words, item=item_text(item))
+    about, *quoted = (
+        text.replace('"', "'") for text in (_field(item.about or ""), *map(one_line, reviews))
+    )  # to end no quotation
+    question += templates.ITEM_ABOUT.fill(about=about) if about else ""
+    lines = "\n".join(f'- "{review}"' for review in quoted)
     return question + (templates.ITEM_REVIEWS.fill(reviews=lines) if reviews else "")
 
 
@@ -141,7 +145,7 @@ def _shown(window: Window, kind: str) -> dict[str, str]:
 
 def fields_cut(item: Item) -> int:
     """How many of an item's fields are too long to be shown whole."""
-    fields = (item.title, ", ".join(item.genres), item.brand or "", item.price or "")
+    fields = (item.title, ", ".join(item.genres), item.brand or "", item.price or "", item.about or "")
     return sum(len(plain_text(field)) > MAX_FIELD for field in fields)
 
 

@@ -28,6 +28,7 @@ class Template:
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _TEMPLATES = {name: Template(name, text) for name, text in _TEXTS.items()}
 ITEM_DESCRIPTION = _TEMPLATES["item_description"]
+ITEM_ABOUT = _TEMPLATES["item_about"]
 ITEM_REVIEWS = _TEMPLATES["item_reviews"]
 USER_PROFILE = _TEMPLATES["user_profile"]
 REASONING = _TEMPLATES["reasoning"]
@@ -41,7 +42,7 @@ HINT_FACTORISATION = _TEMPLATES["hint_factorisation"]
 STUDENT_OUTPUT = _TEMPLATES["student_output"]
 
 ANSWERS = {True: "Yes", False: "No"}  # the label words of the student's answer, by label
-DESCRIPTION = (ITEM_DESCRIPTION, ITEM_REVIEWS)
+DESCRIPTION = (ITEM_DESCRIPTION, ITEM_ABOUT, ITEM_REVIEWS)
 # what the student's rows are made of
 STUDENT = (
     *(STUDENT_INSTRUCTION, LABEL_INSTRUCTION, STUDENT_INPUT, STUDENT_OUTPUT),

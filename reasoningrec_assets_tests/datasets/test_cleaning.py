@@ -17,7 +17,7 @@ def _sequence(user, items, start=0):
 
 
 def _run(dataset, path, **options):
-    interactions, counts = cleaning.clean(dataset, {"ratings": path}, **options)
+    interactions, counts, _ = cleaning.clean(dataset, {"ratings": path}, **options)
     return interactions.read_all(), counts
 
 
@@ -183,11 +183,11 @@ def test_items_are_those_rated_and_an_unknown_one_is_called_by_its_id(make_datas
 
 
 METADATA = [
-    {"asin": "a", "title": "Fine", "brand": "Acme", "price": "$3.99 - $24.99"},
+    {"asin": "a", "title": "Fine", "brand": "Acme", "price": "$3.99 - $24.99", "description": ["Soft &amp; warm.", "<b>New</b>"]},
     {"asin": "a", "title": "The same item again"},
     {"asin": "b", "title": "<script>" + "x" * 600 + "</script>", "brand": "<a href=x>", "price": ".a-box{color:red}"},
-    {"asin": "c", "title": "T-Shirt &amp; Tie\u0007", "brand": "A&eacute;", "price": "$5"},
-    {"asin": "e", "title": ["a", "list"], "brand": {"name": "x"}},
+    {"asin": "c", "title": "T-Shirt &amp; Tie\u0007", "brand": "A&eacute;", "price": "$5", "description": "Plain."},
+    {"asin": "e", "title": ["a", "list"], "brand": {"name": "x"}, "description": []},
     {"asin": "unknown", "title": "Never rated", "brand": "B\u0000", "price": ""},
     {"title": "Of no item"},
 ]
@@ -204,9 +204,9 @@ def amazon_files(tmp_path):
 
 
 def _report(dataset, files, tmp_path):
-    interactions, counts = cleaning.clean(dataset, files)
+    interactions, *told = cleaning.clean(dataset, files)
     write_table(CLEANED_INTERACTIONS, interactions, tmp_path / "interactions.parquet", dataset=dataset.name)
-    table = cleaning.report(dataset, files, tmp_path / "interactions.parquet", counts)
+    table = cleaning.report(dataset, files, tmp_path / "interactions.parquet", *told)
     write_table(CLEANING_REPORT, table, tmp_path / "report.parquet", dataset=dataset.name)
     items, _ = cleaning.read_items(dataset, files, tmp_path / "interactions.parquet")
     return {row["rule"]: row for row in table.to_pylist()}, {row["item_id"]: row for row in items.to_pylist()}
@@ -230,24 +230,57 @@ def test_the_report_has_a_row_for_each_rule_with_the_rows_that_it_met(make_datas
         "brand_nested": 1,
         "brand_html_entities": 1,
         "brand_control_characters": 1,
+        "about_page_dump": 0,
+        "about_too_long": 0,
+        "about_nested": 0,
+        "about_html_entities": 1,
+        "about_control_characters": 0,
         "price_no_amount": 1,
         "price_range": 1,
+        "about_list": 2,
         "row_without_asin": 1,
         "row_of_no_rated_item": 1,
         "row_repeated": 1,
         "item_without_title": 2,
         "item_without_row": 1,
     }
+    assert rules["user_below_min_ratings"]["examples"] == ["user v, 1 ratings"]
+    assert rules["repeated_pair"]["examples"] == ["user u, item c"]
+    assert rules["not_sampled"]["examples"] == []
     assert rules["title_page_dump"]["examples"] == ["<script>" + "x" * 112]
     assert rules["item_without_title"]["examples"] == ["b", "e"]
     assert rules["price_range"]["examples"] == ["$3.99 - $24.99"]
     assert rules["title_too_long"]["what"] == "taken as missing"
-    assert {item: (row["title"], row["brand"], row["price"]) for item, row in items.items()} == {
-        "a": ("Fine", "Acme", "$3.99 - $24.99"),
-        "b": ("b", None, None),
-        "c": ("T-Shirt & Tie", "Aé", "$5"),
-        "d": ("d", None, None),
-        "e": ("e", None, None),
+    assert {item: (row["title"], row["brand"], row["price"], row["about"]) for item, row in items.items()} == {
+        "a": ("Fine", "Acme", "$3.99 - $24.99", "Soft & warm. <b>New</b>"),
+        "b": ("b", None, None, None),
+        "c": ("T-Shirt & Tie", "Aé", "$5", "Plain."),
+        "d": ("d", None, None, None),
+        "e": ("e", None, None, None),
+    }
+
+
+def test_every_reason_that_a_rating_is_left_out_for_has_examples(make_dataset, udata):
+    rows = [
+        *(event for user in "wxyz" for event in _sequence(user, "ab")),  # below 5
+        *_sequence("repeats", "aaaabc"),
+        *_sequence("one", "abcdde"),
+        *_sequence("twin", "abcdefg"),
+        *_sequence("twine", "abcdefg"),
+    ]
+    dataset = make_dataset(min_ratings=5, one_user_per_sequence=True, sample_users=1)
+    reader, counts, details = cleaning.clean(dataset, {"ratings": udata(rows)})
+    left = {*reader.read_all()["user_id"].to_pylist()}
+    found = json.loads(details["dropped"])
+    assert found.keys() == {
+        name.removeprefix("dropped_") for name, rows in counts.items() if name.startswith("dropped_") and rows
+    }
+    assert found == {
+        "user_below_min_ratings": ["user w, 2 ratings", "user x, 2 ratings", "user y, 2 ratings"],
+        "repeated_pair": ["user one, item d", "user repeats, item a"],
+        "user_below_four_rows": ["user repeats, 6 ratings"],
+        "identical_sequence": ["user twine, 7 ratings"],
+        "not_sampled": ["user one, 6 ratings" if left == {"twin"} else "user twin, 7 ratings"],
     }
 
 

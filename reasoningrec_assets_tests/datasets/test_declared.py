@@ -123,7 +123,11 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
         ("liked_above = 3.5", "liked_above = nan", ["line 3, liked_above: Input should be a finite number"]),
         ("rating = ", "rate = ", ["line 8, tables.ratings.columns.rate: Input should be 'user_id', 'item_id', 'rating'"]),
         ('rating = "rating", ', "", ["[tables.ratings] needs the columns user_id, item_id, rating, timestamp"]),
-        ('genres = "', 'rating = "', ["[tables.items] needs the columns item_id, takes title, brand, price, genres, year"]),
+        (
+            'genres = "',
+            'rating = "',
+            ["[tables.items] needs the columns item_id, takes title, brand, price, about, genres, year"],
+        ),
         ('"movieId", rating', '"userId", rating', ["two columns of one, are the same, ratings: userId"]),
         ('file = "movies.csv"', 'file = "ratings.csv"', ["two of the tables", "are the same, ratings.csv"]),
         ('file = "movies.csv"', 'file = "../movies.csv"', ["line 11, tables.items.file: String should match pattern"]),

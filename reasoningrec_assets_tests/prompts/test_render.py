@@ -35,6 +35,16 @@ def test_without_reviews_a_description_is_asked_for_in_the_same_words_as_ever():
     )
 
 
+def test_the_sellers_words_are_quoted_below_the_item_cut_and_counted():
+    item = Item("Lamp", about='Bright. <b>Say "yes"</b>\n\nto it.')
+    bare = description_prompt(Item("Lamp"), kind="product", words=9)
+    prompt = description_prompt(item, kind="product", words=9, reviews=["rated 5: Bright."])
+    assert prompt.startswith(f"{bare}\n\nIts seller says of it,")
+    assert "either: \"Bright. Say 'yes' to it.\"\n\nCustomers'" in prompt
+    assert (fields_cut(item), fields_cut(Item("Lamp", about="x" * 301))) == (0, 1)
+    assert item_text(item) == item_text(Item("Lamp"))
+
+
 def test_reviews_stand_below_the_item_each_quoted_on_a_line_of_its_own():
     plain = description_prompt(Item("Lamp"), kind="product", words=9)
     prompt = description_prompt(Item("Lamp"), kind="product", words=9, reviews=["rated 5: Bright.", "rated 1: Broke."])

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import exact_path, literal
+from reasoningrec_assets.sql import exact_path, literal, statements
 
 if TYPE_CHECKING:
     import duckdb
 
+_SQL = statements(__file__)
 _RATINGS = delimited.Layout(("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
-_METADATA = "{asin: 'TEXT', title: 'TEXT', brand: 'TEXT', price: 'TEXT'}"
+_METADATA = "{asin: 'TEXT', title: 'TEXT', brand: 'TEXT', price: 'TEXT', description: 'JSON'}"
 _REVIEW = "{reviewerID: 'TEXT', asin: 'TEXT', overall: 'DOUBLE', unixReviewTime: 'BIGINT', verified: 'BOOL', reviewText: 'TEXT'}"
 _EVENT = 'reviewerID AS user_id, asin AS item_id, overall AS rating, unixReviewTime AS "timestamp"'
 
@@ -21,19 +22,23 @@ _AMOUNT = r"\$[0-9][0-9,.]*"
 _NO_PRICE = f"trim(price) <> '' AND NOT regexp_full_match(trim(price), {literal(f'{_AMOUNT}( ?- ?{_AMOUNT})?')})"
 _NO_ITEM = "coalesce(asin, '') = ''"
 _MISSING = "taken as missing"
-# Conditions on a title or brand, {0}. The longest honest titles have a few hundred characters, page dumps up to 423,494.
+# Conditions on a text, {0}. The longest honest titles have a few hundred characters, page dumps up to 423,494.
+_LONGEST = {"title": 500, "brand": 500, "about": 10_000}
 _TEXT_RULES = {
     "page_dump": (r"regexp_matches({0}, '(?i)</?(script|style|div|span|a)\b|function\s*\(|\bvar\s+\w+\s*=')", _MISSING),
-    "too_long": ("length({0}) > 500", _MISSING),
+    "too_long": ("length({0}) > {1}", _MISSING),
     "nested": ("left({0}, 1) IN ('[', '{{') AND json_valid({0})", _MISSING),
     "html_entities": (r"regexp_matches({0}, '&#?\w+;')", "resolved"),
     "control_characters": ("regexp_matches({0}, '[[:cntrl:]]')", "replaced by blanks"),
 }
 _RULES = {
-    f"{of}_{rule}": (of, met.format(of), effect) for of in ("title", "brand") for rule, (met, effect) in _TEXT_RULES.items()
+    f"{of}_{rule}": (of, met.format(of, most), effect)
+    for of, most in _LONGEST.items()
+    for rule, (met, effect) in _TEXT_RULES.items()
 }
 _RULES["price_no_amount"] = ("price", _NO_PRICE, _MISSING)
 _RULES["price_range"] = ("price", f"regexp_full_match(trim(price), {literal(f'{_AMOUNT} ?- ?{_AMOUNT}')})", "kept")
+_RULES["about_list"] = ("about", "listed", "its parts are joined")
 _RULES["row_without_asin"] = ("title", _NO_ITEM, "the row is left out")
 RULES = {rule: (of, f"metadata WHERE {met}", effect) for rule, (of, met, effect) in _RULES.items()}
 """What `load_items` does, by rule: the column it is about, the rows that it meets, and its effect."""
@@ -55,20 +60,16 @@ def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Pa
 
 
 def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
-    """Create ``metadata``, the file of that role as it is, and ``raw_items`` (row, item_id, title, brand, price, genres, year).
+    """Create ``metadata``, the file of that role as it is, and ``raw_items`` (row, item_id, title, brand, price, about, genres, year).
 
     `RULES` say what becomes of a row; without the file there is none. PermanentError where a line is not a JSON object.
     """
     connection.create_function("html_unescape", html.unescape, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
-    connection.execute("CREATE TABLE metadata (row BIGINT, asin VARCHAR, title VARCHAR, brand VARCHAR, price VARCHAR)")
+    connection.execute(_SQL["no_metadata"])
     if "metadata" in files:
-        _load(connection, "metadata", files["metadata"], _METADATA, "row_number() OVER () AS row, *")
-    connection.execute(f"""
-    CREATE TABLE raw_items AS
-    SELECT row, asin AS item_id, {_text("title")} AS title, {_text("brand")} AS brand,
-        CASE WHEN NOT ({_NO_PRICE}) THEN nullif(trim(price), '') END AS price, []::VARCHAR[] AS genres, NULL::BIGINT AS year
-    FROM metadata WHERE NOT {_NO_ITEM}
-    """)
+        _load(connection, "metadata", files["metadata"], _METADATA, _SQL["metadata"])
+    texts = {column: _text(column) for column in _LONGEST}
+    connection.execute(_SQL["items"].format(**texts, no_price=_NO_PRICE, no_item=_NO_ITEM))
 
 
 def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
@@ -78,8 +79,8 @@ def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Pa
 
 
 def _text(column: str) -> str:
-    """SQL for a title or brand as the rules leave it, null where nothing is left."""
-    missing = " OR ".join(met.format(column) for met, effect in _TEXT_RULES.values() if effect == _MISSING)
+    """SQL for a text as the rules leave it, null where nothing is left."""
+    missing = " OR ".join(met.format(column, _LONGEST[column]) for met, effect in _TEXT_RULES.values() if effect == _MISSING)
     plain = f"CASE WHEN {_TEXT_RULES['html_entities'][0].format(column)} THEN html_unescape({column}) ELSE {column} END"
     return f"CASE WHEN NOT ({missing}) THEN nullif(trim(regexp_replace({plain}, '[[:cntrl:]]', ' ', 'g')), '') END"
 

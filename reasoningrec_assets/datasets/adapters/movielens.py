@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.datasets.adapters.delimited import Layout, bad_line
-from reasoningrec_assets.sql import literal
+from reasoningrec_assets.sql import literal, statements
 
 if TYPE_CHECKING:
     import duckdb
 
 _EVENT, _ITEM = ("user_id", "item_id", "rating", "timestamp"), ("item_id", "title", "genres")
 # The 19 flag columns of `u.item`, in order.
+_SQL = statements(__file__)
 _FLAGS = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -35,7 +36,7 @@ def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Pa
 
 
 def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
-    """Create ``raw_items`` (row, item_id, title, brand, price, genres, year) from the role ``items``; errors as above.
+    """Create ``raw_items`` (row, item_id, title, brand, price, about, genres, year) from the role ``items``; errors as above.
 
     Titles are trimmed and lose their year; genres keep the file's order; "unknown" is no genre.
     """
@@ -49,20 +50,7 @@ def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path
     if layout is _DATA_ITEMS:
         flags = (f"CASE WHEN flag{n} = '1' THEN {literal(genre)} END" for n, genre in enumerate(_FLAGS))
         genres = f"[{', '.join(flags)}]"
-    sql = f"""
-    CREATE TABLE raw_items AS
-    WITH spelled AS (
-        SELECT row, item_id, {genres} AS names,
-            replace(trim(regexp_replace({title}, '\\s+', ' ', 'g')), 'unkonwn', 'unknown') AS full_title
-        FROM item_lines
-    )
-    SELECT row, item_id, coalesce(nullif(trim(regexp_replace(full_title, {_YEAR}, '')), ''), nullif(full_title, '')) AS title,
-        NULL::VARCHAR AS brand, NULL::VARCHAR AS price,
-        list_filter(names, lambda name: name IS NOT NULL AND name NOT IN ('', 'unknown', '(no genres listed)')) AS genres,
-        try_cast(nullif(regexp_extract(full_title, {_YEAR}, 1), '') AS BIGINT) AS year
-    FROM spelled
-    """
-    connection.execute(sql)
+    connection.execute(_SQL["items"].format(genres=genres, title=title, year=_YEAR))
 
 
 def _layout(path: Path, data: Layout, needed: tuple[str, ...]) -> Layout:

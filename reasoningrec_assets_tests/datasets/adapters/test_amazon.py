@@ -159,11 +159,34 @@ def test_texts_are_repaired_and_what_is_no_text_is_missing(write):
     ]
     connection = connect()
     amazon.load_items(connection, {"metadata": write(*lines)})
-    assert connection.execute("SELECT item_id, title, brand, price FROM raw_items ORDER BY row").fetchall() == [
-        ("B01", "Café &lt;   Bar", None, None),
-        ("B02", None, None, None),
-        ("B03", "[2 Pack] Socks", None, None),
+    assert connection.execute("SELECT item_id, title, brand, price, about FROM raw_items ORDER BY row").fetchall() == [
+        ("B01", "Café &lt;   Bar", None, None, None),
+        ("B02", None, None, None, "a b"),
+        ("B03", "[2 Pack] Socks", None, None, "a text"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("description", "about"),
+    [
+        (["One.", "Two &amp; three."], "One. Two & three."),
+        ([None, "Two."], "Two."),
+        ([""], None),
+        ([], None),
+        (None, None),
+        ({"text": "x"}, None),
+        ([{"text": "x"}], None),
+        (["x" * 10_001], None),
+        (["x" * 9_000], "x" * 9_000),
+        (["<script>alert(1)</script>"], None),
+        (["<p>Kept as it is: prompts strip it.</p>"], "<p>Kept as it is: prompts strip it.</p>"),
+        (7, "7"),
+    ],
+)
+def test_a_sellers_description_is_one_text_whatever_it_comes_as(write, description, about):
+    connection = connect()
+    amazon.load_items(connection, {"metadata": write({"asin": "B01", "description": description})})
+    assert connection.execute("SELECT about FROM raw_items").fetchone() == (about,)
 
 
 def test_a_broken_metadata_line_is_named(tmp_path):

