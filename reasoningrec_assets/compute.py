@@ -36,6 +36,14 @@ def visible_devices() -> list[str]:
     return [f"cuda:{card}" for card in cards if card not in {"", "-1"}] or ["cpu:0"]
 
 
+def lease_file(device: str) -> Path:
+    """The file that the holder of a device locks."""
+    # a device belongs to a machine and not to a data root, which may be shared
+    folder = Path(tempfile.gettempdir()) / f"reasoningrec-leases-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{device.replace(':', '-')}.lock"
+
+
 @contextlib.contextmanager
 def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: float = 1.0) -> Generator[Device]:
     """Hold `count` cards, or the CPU, which is one device whatever is asked, for the length of the block.
@@ -44,9 +52,6 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
     run out of memory or, on a CPU, slow each other down several times, so every engine and every training holds a lease.
     It is a kernel lock, so it is free again the moment its holder dies, with or without a Dagster instance.
     """
-    # a device belongs to a machine and not to a data root, which may be shared
-    folder = Path(tempfile.gettempdir()) / f"reasoningrec-leases-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     names = visible_devices()
     wanted = 1 if names == ["cpu:0"] else count
     if wanted > len(names):
@@ -55,7 +60,7 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
     for attempt in itertools.count():
         # all or none: two runs that each hold one card of two would wait for each other
         with contextlib.ExitStack() as held:
-            free = (name for name in names if held.enter_context(try_exclusive(folder / f"{name.replace(':', '-')}.lock")))
+            free = (name for name in names if held.enter_context(try_exclusive(lease_file(name))))
             taken = list(itertools.islice(free, wanted))
             if len(taken) == wanted:
                 yield _prepare(taken, names)

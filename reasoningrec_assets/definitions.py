@@ -10,8 +10,8 @@ from reasoningrec_assets.assets import baselines, evaluation, interactions, lang
 from reasoningrec_assets.checks import asset_checks
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.resources.lake import LakeResource
-from reasoningrec_assets.schedules import weekly_refresh
-from reasoningrec_assets.sensors import raw_files_changed
+from reasoningrec_assets.schedules import schedules
+from reasoningrec_assets.sensors import raw_files_changed, run_failures
 
 STAGES = (sources, interactions, language, student, studies, baselines, evaluation, recommendations)
 
@@ -34,8 +34,8 @@ def build_definitions(
         assets=list({asset.key: asset for module in STAGES for asset in _assets_of(module)}.values()),
         asset_checks=asset_checks,
         jobs=[refresh, prepare, *studies.jobs],
-        schedules=[weekly_refresh],
-        sensors=[raw_files_changed],
+        schedules=schedules,
+        sensors=[raw_files_changed, run_failures],
         resources={"lake": LakeResource(), **(resources or {})},
         executor=executor or dg.in_process_executor,
     )

@@ -1,16 +1,28 @@
 """Schedules: when jobs run by themselves. All are off until someone turns them on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
-from reasoningrec_assets.jobs import refresh
+from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.partitions import datasets
 
 
-# ScheduleDefinition(target=<partitioned assets>) requests no partition at all, so the runs are asked for one by one
-@dg.schedule(job=refresh, cron_schedule="0 3 * * 1", default_status=dg.DefaultScheduleStatus.STOPPED)
-def weekly_refresh(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """Mondays at 03:00: one run for each dataset."""
-    for dataset in datasets.get_partition_keys():
-        yield dg.RunRequest(run_key=f"{context.scheduled_execution_time.date()}-{dataset}", partition_key=dataset)
+def _for_each_dataset(name: str, job: Any, cron: str, about: str) -> dg.ScheduleDefinition:
+    # ScheduleDefinition(target=<partitioned assets>) requests no partition at all, so the runs are asked for one by one
+    @dg.schedule(name=name, job=job, cron_schedule=cron, description=about, default_status=dg.DefaultScheduleStatus.STOPPED)
+    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        for dataset in datasets.get_partition_keys():
+            yield dg.RunRequest(run_key=f"{context.scheduled_execution_time.date()}-{dataset}", partition_key=dataset)
+
+    return requests
+
+
+daily_preparation = _for_each_dataset(
+    "daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: new raw data of each dataset, cleaned and cut into windows."
+)
+weekly_refresh = _for_each_dataset(
+    "weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each dataset."
+)
+schedules = [daily_preparation, weekly_refresh]

@@ -1,14 +1,18 @@
 """Sensors: when a change outside asks for runs. All are off until someone turns them on."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
+from reasoningrec_assets.assets.materialize import sync_catalogue
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.jobs import refresh
 from reasoningrec_assets.lake.files import sha256_json
+from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
 
@@ -28,3 +32,18 @@ def raw_files_changed(context: dg.SensorEvaluationContext, lake: LakeResource) -
             seen[name] = (state, changes + 1)
             yield dg.RunRequest(run_key=f"{name}-{changes + 1}-{state}", partition_key=name)
     context.update_cursor(json.dumps(seen))
+
+
+@dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.STOPPED, monitor_all_code_locations=False)
+def run_failures(context: dg.RunFailureSensorContext, lake: LakeResource) -> None:
+    """Every run that failed leaves a receipt, also where it was killed, and a message at REASONINGREC_WEBHOOK where that is set."""
+    run, opened, now = context.dagster_run, lake.open(), datetime.now(UTC).isoformat()
+    partition, problem = run.tags.get("dagster/partition", "none"), context.failure_event.message or "no message"
+    facts = {"run_id": run.run_id, "started_at": now, "finished_at": now, "seconds": 0.0, "code_version": "", "fingerprint": ""}
+    opened.receipts.append(Receipt(f"runs/{run.job_name}", partition, "failed", **facts, error=problem[:4000]))
+    sync_catalogue(opened, context.log.info)
+    if webhook := os.environ.get("REASONINGREC_WEBHOOK"):
+        import requests
+
+        text = f"{run.job_name} of {partition} failed, run {run.run_id}: {problem}"
+        requests.post(webhook, json={"text": text}, timeout=10).raise_for_status()

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import http.server
+import json
 import os
+import threading
 import time
 
 import dagster as dg
 import pytest
+import requests
 
+from reasoningrec_assets.catalog import connect
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.definitions import build_definitions
 from reasoningrec_assets.resources.lake import LakeResource
-from reasoningrec_assets.sensors import raw_files_changed
+from reasoningrec_assets.sensors import raw_files_changed, run_failures
 
 ML100K = ["ml100k", "ml100k_demo", "ml100k_temporal"]  # they share one folder
 
@@ -158,3 +163,62 @@ def test_a_link_to_nowhere_is_no_file(tmp_path, tick):
     (tmp_path / "raw" / "beauty").mkdir(parents=True)
     (tmp_path / "raw" / "beauty" / "lost.csv").symlink_to("/no/such/file")
     assert tick() == []
+
+
+@pytest.fixture
+def webhook(monkeypatch):
+    """A server on loopback that keeps what is posted to it; its answer can be changed."""
+    posted = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        answer = 200
+
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(Handler.answer)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("REASONINGREC_WEBHOOK", f"http://127.0.0.1:{server.server_port}/")
+        yield posted, Handler
+        server.shutdown()
+
+
+def _report_a_killed_run(root, instance, repository):
+    run = instance.create_run_for_job(repository.get_job("prepare"), tags={"dagster/partition": "ml100k"})
+    event = instance.report_run_failed(run, "the worker was killed")
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failures", dagster_event=event, dagster_instance=instance, dagster_run=run
+    ).for_run_failure()
+    run_failures(context, lake=LakeResource(root=str(root)))
+    return run
+
+
+def test_a_run_that_was_killed_is_in_the_catalogue_and_told_to_the_webhook(tmp_path, repository, webhook):
+    posted, _ = webhook
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = _report_a_killed_run(tmp_path, instance, repository)
+    with connect(tmp_path) as catalogue:
+        found = catalogue.sql("SELECT asset, partition, run_id, error FROM materializations WHERE status = 'failed'").fetchall()
+        runs = catalogue.sql("SELECT run_id, status FROM runs").fetchall()
+    assert found == [("runs/prepare", "ml100k", run.run_id, "the worker was killed")]
+    assert runs == [(run.run_id, "failed")]
+    assert posted == [{"text": f"prepare of ml100k failed, run {run.run_id}: the worker was killed"}]
+
+
+def test_a_webhook_that_refuses_is_an_error_of_the_tick_after_the_receipt_was_written(tmp_path, repository, webhook):
+    webhook[1].answer = 500
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(requests.HTTPError):
+        _report_a_killed_run(tmp_path, instance, repository)
+    assert len(list((tmp_path / "receipts/runs/prepare/ml100k").glob("*.json"))) == 1
+
+
+def test_without_a_webhook_nothing_is_sent(tmp_path, repository, monkeypatch):
+    monkeypatch.delenv("REASONINGREC_WEBHOOK", raising=False)
+    monkeypatch.setattr(requests, "post", lambda *_, **__: pytest.fail("something was sent"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        _report_a_killed_run(tmp_path, instance, repository)

@@ -9,7 +9,7 @@ from pydantic import Field, create_model
 
 from reasoningrec_assets import catalog
 from reasoningrec_assets.datasets import registry
-from reasoningrec_assets.errors import PermanentError, PlatformError
+from reasoningrec_assets.errors import PlatformError, TransientError
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
 from reasoningrec_assets.lake.tables import markdown
@@ -18,6 +18,7 @@ from reasoningrec_assets.settings import Section, SectionName, resolve
 from reasoningrec_assets.training.variants import FULL, Variant
 
 S = TypeVar("S", bound=Section)
+FIRST_WAIT = 15.0  # seconds before a second try; the third and fourth wait four and sixteen times as long
 
 
 class StepConfig(dg.Config):
@@ -69,7 +70,8 @@ def materialize(
 
     What is ``optional`` is read where it exists, and need not be a dependency that Dagster knows of and would ask for.
 
-    A `PlatformError` becomes a `dg.Failure`; where it is permanent, Dagster does not try again either.
+    Dagster tries again after a `TransientError`, three times and ever later; nothing else is tried again. A `PermanentError`
+    becomes a `dg.Failure` that says so to every retry mechanism.
     """
     opened = lake.open()
     spec = context.assets_def.specs_by_key[context.asset_key]
@@ -87,8 +89,10 @@ def materialize(
     )
     try:
         receipt, reused = run_step(opened, step, build, log=context.log.info)
+    except TransientError as error:
+        raise dg.RetryRequested(max_retries=3, seconds_to_wait=FIRST_WAIT * 4**context.retry_number) from error
     except PlatformError as error:
-        raise dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError)) from error
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     finally:
         sync_catalogue(opened, context.log.info)
     metadata = _metadata(opened, receipt, reused=reused)

@@ -6,7 +6,9 @@ import dagster as dg
 import duckdb
 import pytest
 
+from reasoningrec_assets.assets import materialize, sources
 from reasoningrec_assets.catalog import connect, sync
+from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.lake.steps import verify
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
@@ -69,6 +71,24 @@ def test_a_run_can_leave_out_some_of_an_assets_checks(pipeline):
     definitions = dg.Definitions.merge(pipeline.definitions, dg.Definitions(jobs=[one]))
     found = definitions.resolve_job_def("one_check").execute_in_process(partition_key=DEMO).get_asset_check_evaluations()
     assert [(check.asset_check_key, check.passed, check.metadata["rows"].value) for check in found] == [(rows, True, 40)]
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(TransientError, 3), (PermanentError, 1), (RuntimeError, 1)])
+def test_what_may_pass_is_tried_again_and_nothing_else_is(pipeline, monkeypatch, kind, tries):
+    real, made = sources.obtain, []
+
+    def fails_twice(*known):
+        made.append(None)
+        if len(made) <= 2:
+            raise kind("boom") if kind is RuntimeError else kind("ask", where="there", problem="boom", remedy="Wait")
+        return real(*known)
+
+    monkeypatch.setattr(sources, "obtain", fails_twice)
+    monkeypatch.setattr(materialize, "FIRST_WAIT", 0.01)
+    result = pipeline.run(selection='key:"raw_dataset"', raise_on_error=False)
+    assert (len(made), result.success) == (tries, tries == 3)
+    failed = [path for path in pipeline.lake.receipts.root.rglob("*.json") if '"failed"' in path.read_text()]
+    assert len(failed) == min(tries, 2), "every attempt that failed is on record"
 
 
 def test_sql_answers_where_every_figure_came_from(pipeline):

@@ -1,0 +1,130 @@
+"""``python -m reasoningrec_assets.doctor``: what killed runs, full disks and damaged files left behind, and what each needs.
+
+It only reads, unless ``--fix`` asks it to remove what no process needs and to close runs whose process is gone.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+
+from reasoningrec_assets import compute
+from reasoningrec_assets.errors import PlatformError
+from reasoningrec_assets.lake.files import default_root, scratch_folder, try_exclusive
+from reasoningrec_assets.lake.receipts import Receipt
+from reasoningrec_assets.lake.steps import Lake, verify
+
+SCARCE = 0.05  # of a disk
+GRACE = 3600.0  # seconds
+FIX = "Run it again with --fix"
+
+
+class Finding(NamedTuple):
+    """Something that is wrong: where, what, what to do about it, and a function that does it where that is safe."""
+
+    where: str
+    problem: str
+    remedy: str
+    fix: Callable[[], object] | None = None
+
+
+def examine(root: Path) -> Iterator[Finding]:
+    """All findings about a data root and, where ``DAGSTER_HOME`` is set, about Dagster's runs."""
+    yield from _data(Lake(root))
+    for lock in sorted((root / "scratch").glob("*.lock")):
+        with try_exclusive(lock) as free:
+            if free:
+                yield Finding(str(lock.with_suffix("")), "a killed process left it", FIX, partial(_sweep, root))
+    for shard in sorted((root / "cache").rglob("*.corrupt")):
+        yield Finding(str(shard), "this part of the cache was damaged, and its answers are made again", FIX, shard.unlink)
+    disk = shutil.disk_usage(root)
+    if disk.free < SCARCE * disk.total:
+        remedy = "Free space there; python -m reasoningrec_assets.generation gc says what the cache could give"
+        yield Finding(str(root), f"only {disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB are free", remedy)
+    if os.environ.get("DAGSTER_HOME"):
+        with dg.DagsterInstance.get() as instance:
+            yield from dead_runs(instance)
+
+
+def _data(lake: Lake) -> Iterator[Finding]:
+    """Receipts that cannot be read, newest ones whose data does not verify, and data that no receipt names."""
+    newest, named = dict[tuple[str, str], Receipt](), set[Path]()
+    for relative in sorted(lake.receipts.files()):  # in the order of their numbers
+        try:
+            receipt = lake.receipts.read(lake.receipts.root / relative)
+        except PlatformError as error:
+            yield Finding(str(lake.receipts.root / relative), error.problem, error.remedy)
+            continue
+        if isinstance(receipt, Receipt) and receipt.status == "success":
+            newest[receipt.asset, receipt.partition] = receipt
+            named.add(lake.path_of(receipt))
+    for (asset, partition), receipt in newest.items():
+        if not verify(lake, receipt):
+            where = f"the data of {asset}[{partition}] is missing or damaged"
+            yield Finding(str(lake.path_of(receipt)), where, "Materialize it: a run finds that out, and makes it again")
+    for path in sorted((lake.root / "lake").rglob("*")):
+        # data is named by its hash; what is young may be about to get its receipt
+        if len(path.stem) == 64 and path not in named and time.time() - path.stat().st_mtime > GRACE:
+            yield Finding(str(path), "no receipt names it: its writer was killed", FIX, partial(_remove, path))
+
+
+def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Runs that Dagster takes for running, though the process that executed them is gone from this machine."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+        events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+        told = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in events]
+        processes = [int(str(pid.value)) for pid in told if pid]
+        if processes and not Path(f"/proc/{processes[-1]}").exists():
+            problem = f"it counts as running, and may hold its pool, but its process {processes[-1]} is gone"
+            yield Finding(f"run {run.run_id}", problem, FIX, partial(_close, instance, run, problem))
+
+
+def _sweep(root: Path) -> None:
+    with scratch_folder(root / "scratch"):
+        pass  # whoever comes next removes what dead processes left
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> None:
+    instance.report_run_failed(run, problem)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print what was found; the exit status is 1 where something is left to do."""
+    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.doctor", description=__doc__)
+    parser.add_argument("--data", type=Path, default=default_root(), help="data root (default: REASONINGREC_DATA, or ./data)")
+    parser.add_argument("--fix", action="store_true", help="do what is safe to do")
+    chosen = parser.parse_args(arguments)
+    root = chosen.data.absolute()
+    if not root.is_dir():
+        print(f"{root} is not there: check --data and REASONINGREC_DATA", file=sys.stderr)
+        return 1
+    for name in compute.visible_devices():
+        with try_exclusive(compute.lease_file(name)) as free:
+            print(f"device {name}: {'free' if free else 'leased by a run'}")
+    left = 0
+    for found in list(examine(root)):  # before anything is changed
+        if fixed := chosen.fix and found.fix is not None:
+            found.fix()
+        left += not fixed
+        print(f"{found.where}: {found.problem}. {'Mended' if fixed else found.remedy}.")
+    print(f"{left} left to do" if left else "all is well")
+    return int(left > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

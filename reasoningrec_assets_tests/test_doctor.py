@@ -1,0 +1,151 @@
+"""The doctor on a lake with one fault of each kind, and on a healthy one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from reasoningrec_assets import doctor
+from reasoningrec_assets.lake.files import try_exclusive
+from reasoningrec_assets.lake.schemas import ITEMS
+from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
+
+ITEM = {
+    "dataset": "ml100k",
+    "item_id": "1",
+    "title": "A",
+    "brand": None,
+    "price": None,
+    "about": None,
+    "genres": [],
+    "year": 1990,
+}
+
+
+@pytest.fixture
+def lake(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake(tmp_path)
+    publish(lake, "A")
+    return lake
+
+
+def publish(lake, title):
+    table = pa.Table.from_pylist([ITEM | {"title": title}], schema=ITEMS.arrow())
+    return run_step(lake, Step("items", "ml100k", "1", force=True), lambda _: Output(table), log=lambda _: None)[0]
+
+
+def found(lake):
+    return {finding.where: finding.problem for finding in doctor.examine(lake.root)}
+
+
+def test_a_healthy_lake_has_no_findings_and_is_not_touched(lake, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in lake.root.rglob("*"))
+    assert doctor.main(["--data", str(lake.root)]) == 0
+    assert "all is well" in capsys.readouterr().out
+    assert sorted((path, path.stat().st_mtime_ns) for path in lake.root.rglob("*")) == before
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path, capsys):
+    assert doctor.main(["--data", str(tmp_path / "typo")]) == 1
+    assert "typo" in capsys.readouterr().err
+
+
+def test_damaged_data_is_found_by_its_hash_and_only_where_it_is_current(lake):
+    old, new = lake.path_of(lake.newest("items", "ml100k")), lake.path_of(publish(lake, "B"))
+    old.write_bytes(b"damaged")
+    assert found(lake) == {}
+    new.write_bytes(new.read_bytes() + b".")
+    assert found(lake) == {str(new): "the data of items[ml100k] is missing or damaged"}
+    new.unlink()
+    assert found(lake) == {str(new): "the data of items[ml100k] is missing or damaged"}
+
+
+def test_a_damaged_receipt_is_named(lake):
+    publish(lake, "B")
+    path = lake.root / "receipts/items/ml100k/00000002.json"
+    path.write_text("{")
+    assert list(found(lake)) == [str(path)]
+
+
+def test_data_without_a_receipt_is_removed_once_it_is_old(lake, capsys):
+    kept = lake.path_of(lake.newest("items", "ml100k"))
+    lost = kept.with_name("0" * 64 + ".parquet")
+    shutil.copy(kept, lost)
+    model = lake.root / "lake" / "lora_model" / "ml100k" / ("1" * 64)
+    model.mkdir(parents=True)
+    assert found(lake) == {}, "its writer may be at work"
+    for path in (lost, model):
+        os.utime(path, (1, 1))
+    assert {*found(lake)} == {str(lost), str(model)}
+    assert doctor.main(["--data", str(lake.root)]) == 1
+    assert lost.exists()
+    assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+    assert "Mended" in capsys.readouterr().out
+    assert not lost.exists()
+    assert not model.exists()
+    assert kept.exists()
+
+
+def test_scratch_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not(lake):
+    scratch = lake.root / "scratch"
+    for name in ("dead", "living"):
+        (scratch / name).mkdir()
+        (scratch / f"{name}.lock").touch()
+    with try_exclusive(scratch / "living.lock") as free:
+        assert free
+        assert found(lake) == {str(scratch / "dead"): "a killed process left it"}
+        assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+        assert (scratch / "living").exists()
+    assert not (scratch / "dead").exists()
+
+
+def test_a_shard_that_was_set_aside_is_removed(lake):
+    shard = lake.root / "cache" / "model" / "x.parquet.corrupt"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"")
+    assert list(found(lake)) == [str(shard)]
+    assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+    assert not shard.exists()
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_its_owner(lake, monkeypatch, capsys):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100e9, 99e9, 1e9))
+    assert doctor.main(["--data", str(lake.root), "--fix"]) == 1
+    assert "only 1.0 of 100.0 GB are free. Free space there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_run_whose_process_is_gone_is_closed(lake, tmp_path, monkeypatch, alive):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    process = os.getpid()
+    if not alive:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        process = gone.pid
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+        instance.handle_new_event(_event(run, dg.DagsterEventType.RUN_START))
+        instance.handle_new_event(_event(run, dg.DagsterEventType.ENGINE_EVENT, process))
+        assert [finding.where for finding in doctor.dead_runs(instance)] == ([] if alive else [f"run {run.run_id}"])
+        assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+        status = instance.get_run_by_id(run.run_id).status
+        assert status == (dg.DagsterRunStatus.STARTED if alive else dg.DagsterRunStatus.FAILURE)
+
+
+def _event(run, kind, process=None):
+    from dagster._core.events import EngineEventData
+
+    data = EngineEventData.in_process(process) if process else None
+    event = dg.DagsterEvent(kind.value, run.job_name, event_specific_data=data, message="planted")
+    return dg.EventLogEntry(None, "debug", "planted", run.run_id, 0.0, None, run.job_name, event)
