@@ -53,10 +53,11 @@ test: $(INSTALLED) ## all tests
 test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
 	$(BIN)/pytest -m engines
 
-test-operations: $(INSTALLED) ## the tests in a real browser: installs Chromium where there is none
-	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+test-operations: $(INSTALLED) ## the tests with a browser, Postgres, S3, Ray: installs what is missing, Chromium and Postgres by apt
+	command -v chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  (apt-get update -qq && apt-get install -y -qq chromium postgresql)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operations]'
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m operations
 
 bench: $(VLLM) ## one benchmark beside its peers: NAME=<name>, QUICK=1 for a short one that measures nothing
 	$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick)

@@ -92,7 +92,7 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
     ]
 
 
-@pytest.mark.browser
+@pytest.mark.operations
 def test_a_person_launches_a_partition_and_finds_its_figures_and_the_report(tmp_path, data_root, tiny_profile):
     """Also makes the README's picture of the graph, where DOCS_PICTURES names a folder for it."""
     from playwright.sync_api import expect, sync_playwright

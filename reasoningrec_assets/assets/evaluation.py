@@ -1,5 +1,7 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from reasoningrec_assets import compute
@@ -14,10 +16,13 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
+# a week and a day after the last run, which counts also where it found nothing to do
+WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
 
@@ -39,7 +44,14 @@ STAGES = (
 EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
-@dg.asset(deps=[*METHODS.values(), *STAGES], **EVALUATION, kinds={"scikitlearn", "parquet"}, pool="gpu", code_version="3")
+@dg.asset(
+    deps=[*METHODS.values(), *STAGES],
+    **EVALUATION,
+    kinds={"scikitlearn", "parquet"},
+    **GPU,
+    code_version="3",
+    freshness_policy=WEEKLY,
+)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))

@@ -13,6 +13,8 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
 
 INTERACTIONS = {"partitions_def": datasets, "group_name": "interactions", "owners": ["team:data"], "kinds": {"duckdb", "parquet"}}
+# where Dagster's automation sensor is on, new raw data is cleaned and cut by itself: seconds, and no model
+INTERACTIONS["automation_condition"] = dg.AutomationCondition.eager()
 
 RepeatedPairs = enum.StrEnum("RepeatedPairs", ["last", "first", "keep"])
 Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])

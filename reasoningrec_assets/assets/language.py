@@ -14,6 +14,7 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import DryRun
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
@@ -27,7 +28,7 @@ LANGUAGE: dict[str, Any] = {
     "group_name": "language",
     "owners": ["team:modelling"],
     "kinds": {"llm", "parquet"},
-    "pool": "gpu",
+    **GPU,
     # a dry run plans and yields nothing, and what depends on it is skipped
     "output_required": False,
 }

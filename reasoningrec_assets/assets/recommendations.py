@@ -10,6 +10,7 @@ from reasoningrec_assets.assets.materialize import materialize, settings_of, ste
 from reasoningrec_assets.assets.student import STUDENT, lora_model, model_settings
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import RecommendationSettings, ScoringSettings, TrainingSettings
 
@@ -18,7 +19,7 @@ RecommendationConfig = step_config("RecommendationConfig", SECTIONS)
 MADE_FROM = (cleaned_interactions, items, item_descriptions, user_profiles, lora_model)
 
 
-@dg.asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, pool="gpu", code_version="1")
+@dg.asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, **GPU, code_version="1")
 def recommendations(context: dg.AssetExecutionContext, config: RecommendationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The best unrated items for every user, by the student's score, the first with a reason that is checked by its words."""
     dataset = registry.get(context.partition_key)

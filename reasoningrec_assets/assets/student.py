@@ -7,13 +7,14 @@ from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
-PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, "pool": "gpu", "code_version": "2"}
+PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU, "code_version": "2"}
 
 SplitConfig = step_config("SplitConfig", {"sampling": SamplingSettings})
 TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})
@@ -65,7 +66,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     """The adapter of a variant's student."""
     (key,) = keys_of(variant, "lora_model")
 
-    @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, pool="gpu", code_version="2")
+    @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="2")
     def lora_model(
         context: dg.AssetExecutionContext, config: configured(TrainingConfig, variant), lake: LakeResource
     ) -> dg.MaterializeResult:
