@@ -71,10 +71,10 @@ def run(quick: bool) -> list[Figure]:
 
 if __name__ == "__main__":
     from reasoningrec_assets.datasets import registry, reviews
-    from reasoningrec_assets.lake.schemas import ITEM_REVIEWS
+    from reasoningrec_assets.lake.schemas import TABLES
     from reasoningrec_assets.lake.tables import write_table
 
     given = Path(sys.argv[1])
     table, counts = reviews.choose(registry.get("fashion"), {"reviews": given / "AMAZON_FASHION.json"}, given / "windows.parquet")
-    write_table(ITEM_REVIEWS, table, given / "chosen.parquet", dataset="fashion")
+    write_table(TABLES["item_reviews"], table, given / "chosen.parquet", dataset="fashion")
     print(counts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.harness import CACHE
 from reasoningrec_assets.datasets import cleaning, registry, sources, windows
 from reasoningrec_assets.generation.requests import Request
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS, ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import read_rows, write_table
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.context import load_context
@@ -48,11 +48,11 @@ def tables() -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         files = {file.role: file.path for file in sources.obtain(dataset, CACHE, print)}
         reader, *_ = cleaning.clean(dataset, files)
-        write_table(CLEANED_INTERACTIONS, reader, folder / "interactions.parquet", dataset="ml100k")
+        write_table(TABLES["cleaned_interactions"], reader, folder / "interactions.parquet", dataset="ml100k")
         found, _ = cleaning.read_items(dataset, files, folder / "interactions.parquet")
-        write_table(ITEMS, found, folder / "items.parquet", dataset="ml100k")
+        write_table(TABLES["items"], found, folder / "items.parquet", dataset="ml100k")
         cut, _ = windows.build(dataset, folder / "interactions.parquet")
-        write_table(INTERACTION_WINDOWS, cut, folder / "windows.parquet", dataset="ml100k")
+        write_table(TABLES["interaction_windows"], cut, folder / "windows.parquet", dataset="ml100k")
     return folder / "windows.parquet", folder / "items.parquet"
 
 

@@ -4,14 +4,19 @@ import sys
 from pathlib import Path
 
 from reasoningrec_assets.datasets import cleaning, registry, windows
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import write_table
 
 ratings, folder = map(Path, sys.argv[1:3])
 dataset = registry.get("ml1m")
 interactions = folder / "interactions.parquet"
 write_table(
-    CLEANED_INTERACTIONS, cleaning.clean(dataset, {"ratings": ratings}, temp_directory=folder)[0], interactions, dataset="ml1m"
+    TABLES["cleaned_interactions"],
+    cleaning.clean(dataset, {"ratings": ratings}, temp_directory=folder)[0],
+    interactions,
+    dataset="ml1m",
 )
-rows = write_table(INTERACTION_WINDOWS, windows.build(dataset, interactions)[0], folder / "windows.parquet", dataset="ml1m")
+rows = write_table(
+    TABLES["interaction_windows"], windows.build(dataset, interactions)[0], folder / "windows.parquet", dataset="ml1m"
+)
 print(f"{rows} windows")

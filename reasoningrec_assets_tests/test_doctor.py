@@ -14,7 +14,7 @@ import pytest
 
 from reasoningrec_assets import doctor
 from reasoningrec_assets.lake.files import try_exclusive
-from reasoningrec_assets.lake.schemas import ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
 
 ITEM = {
@@ -38,7 +38,7 @@ def lake(tmp_path, monkeypatch):
 
 
 def publish(lake, title):
-    table = pa.Table.from_pylist([ITEM | {"title": title}], schema=ITEMS.arrow())
+    table = pa.Table.from_pylist([ITEM | {"title": title}], schema=TABLES["items"].arrow())
     return run_step(lake, Step("items", "ml100k", "1", force=True), lambda _: Output(table), log=lambda _: None)[0]
 
 

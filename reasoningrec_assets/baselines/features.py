@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasoningrec_assets.lake.schemas import PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.sql import query, statements
 
 FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "recent_like_rate")
@@ -74,4 +74,4 @@ def predictions_table(task: Task, rows: pa.Table, scores: NDArray[np.float64]) -
     columns |= {name: [value] * rows.num_rows for name, value in same.items()}
     # tanh form of the logistic function: exact at 0, and it can't overflow.
     columns |= {"score": scores, "probability": 0.5 * (1.0 + np.tanh(0.5 * scores))}
-    return pa.table(columns, schema=PREDICTIONS.arrow())
+    return pa.table(columns, schema=TABLES["predictions"].arrow())

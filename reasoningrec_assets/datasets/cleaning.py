@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reasoningrec_assets.datasets.adapters import amazon, movielens, tables
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import CLEANING_REPORT
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.sql import connect, execute, query, statements, stream
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def report(
     for rule, (column, source, effect) in (getattr(ADAPTERS[dataset.adapter](dataset), "RULES", {}) | _ITEM_RULES).items():
         met = query(_MET_SQL.format(column=column, source=source), on=connection).to_pylist()[0]
         rows.append({"rule": rule, "what": effect, **met})
-    return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=CLEANING_REPORT.arrow())
+    return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=TABLES["cleaning_report"].arrow())
 
 
 def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "duckdb.DuckDBPyConnection":

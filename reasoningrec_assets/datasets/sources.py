@@ -13,7 +13,7 @@ from reasoningrec_assets.datasets.archives import check_checksum, extract, measu
 from reasoningrec_assets.datasets.registry import Dataset, Source
 from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
-from reasoningrec_assets.lake.schemas import RAW_DATASET
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.wheels import fetch_wheel
 
@@ -72,7 +72,7 @@ def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Pat
     import pyarrow as pa
 
     rows = [{**vars(file), "file_name": file.path.name, "path": str(file.path.relative_to(data_root))} for file in files]
-    return pa.Table.from_pylist([row | {"dataset": dataset.name} for row in rows], schema=RAW_DATASET.arrow())
+    return pa.Table.from_pylist([row | {"dataset": dataset.name} for row in rows], schema=TABLES["raw_dataset"].arrow())
 
 
 def raw_paths(table: Path, data_root: Path) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from reasoningrec_assets.generation.engines import open_engine
 from reasoningrec_assets.generation.plan import Prices, Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import write_texts
-from reasoningrec_assets.lake.schemas import ITEM_DESCRIPTIONS, REASONING_LABELS, USER_PROFILES, TableSchema
+from reasoningrec_assets.lake.schemas import TABLES, TableSchema
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
@@ -69,7 +69,7 @@ def describe_items(dataset: Dataset, words: int, inputs: Inputs, writer: Writer)
     written = write_texts(sorted(reviewed), ask, writer)
     written.metrics["fields_cut"] = float(sum(render.fields_cut(known[item_id]) for item_id in reviewed))
     rows = [{"dataset": dataset.name, "item_id": text.row, **vars(text)} for text in written.texts]
-    return _output(ITEM_DESCRIPTIONS, rows, written.metrics, writer, *templates.DESCRIPTION)
+    return _output(TABLES["item_descriptions"], rows, written.metrics, writer, *templates.DESCRIPTION)
 
 
 def profile_users(dataset: Dataset, words: int, inputs: Inputs, writer: Writer) -> Output:
@@ -89,7 +89,7 @@ def profile_users(dataset: Dataset, words: int, inputs: Inputs, writer: Writer) 
     texts = {text.row: vars(text) for text in written.texts}
     nothing = {"text": "", "status": "empty"}
     rows = [{"dataset": dataset.name, "user_id": user, **texts.get(user, nothing)} for user in sorted(users)]
-    return _output(USER_PROFILES, rows, written.metrics, writer, templates.USER_PROFILE)
+    return _output(TABLES["user_profiles"], rows, written.metrics, writer, templates.USER_PROFILE)
 
 
 def reason_about_labels(
@@ -136,7 +136,7 @@ def reason_about_labels(
     reasoned |= {text.row: {**vars(text), "teacher_mode": mode} for text in told.texts}
     rows = [row | reasoned[window_name(row)] for row in chosen]
     template = templates.REASONING_BLIND if blind else templates.REASONING
-    return _output(REASONING_LABELS, rows, metrics | told.metrics, writer, template)
+    return _output(TABLES["reasoning_labels"], rows, metrics | told.metrics, writer, template)
 
 
 def _output(

@@ -66,20 +66,6 @@ def _declared() -> dict[str, TableSchema]:
 
 
 TABLES = _declared()
-RAW_DATASET = TABLES["raw_dataset"]
-CLEANED_INTERACTIONS = TABLES["cleaned_interactions"]
-ITEMS = TABLES["items"]
-CLEANING_REPORT = TABLES["cleaning_report"]
-INTERACTION_WINDOWS = TABLES["interaction_windows"]
-ITEM_REVIEWS = TABLES["item_reviews"]
-ITEM_DESCRIPTIONS = TABLES["item_descriptions"]
-USER_PROFILES = TABLES["user_profiles"]
-REASONING_LABELS = TABLES["reasoning_labels"]
-SFT_SPLITS = TABLES["sft_splits"]
-PREDICTIONS = TABLES["predictions"]
-EVALUATION_METRICS = TABLES["evaluation_metrics"]
-LEADERBOARD = TABLES["leaderboard"]
-RECOMMENDATIONS = TABLES["recommendations"]
 
 
 def table_of(asset: str) -> TableSchema | None:

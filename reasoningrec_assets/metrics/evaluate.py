@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import EVALUATION_METRICS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
@@ -53,7 +53,7 @@ def evaluate(
         | vars(value if isinstance(value, Interval) else Interval(value))
         for method, (metric, value, n) in found
     ]
-    return pa.Table.from_pylist(rows, schema=EVALUATION_METRICS.arrow())
+    return pa.Table.from_pylist(rows, schema=TABLES["evaluation_metrics"].arrow())
 
 
 def left_out(figures: Mapping[str, Mapping[str, float]]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reasoningrec_assets.lake.schemas import LEADERBOARD
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.sql import query, statements
 
@@ -35,7 +35,7 @@ def leaderboard(evaluated: pa.Table, predictions: Mapping[str, Path], dataset: s
         for (name, one), p in zip(tested.items(), corrected, strict=True):
             figures[name] |= {f"above_{floor}": one.difference, f"p_{floor}": one.p, f"p_holm_{floor}": p}
     rows = sorted(figures.values(), key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
-    return pa.Table.from_pylist(rows, schema=LEADERBOARD.arrow())
+    return pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow())
 
 
 def holm(ps: Sequence[float]) -> list[float]:

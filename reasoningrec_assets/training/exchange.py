@@ -15,7 +15,7 @@ from reasoningrec_assets.datasets.registry import SPLITS, Dataset
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import PermanentError, PlatformError
 from reasoningrec_assets.lake.files import default_root
-from reasoningrec_assets.lake.schemas import SFT_SPLITS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.prompts.render import parse_answer, student_answer
@@ -71,7 +71,7 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
             called = {"dataset": dataset.name, "split": split, "user_id": f"row {place}", "target_item_id": split, "label": label}
             rows.append(called | _fields(record))
     counts = {f"{split}_rows": float(sum(row["split"] == split for row in rows)) for split in SPLITS}
-    return Output(table=pa.Table.from_pylist(rows, schema=SFT_SPLITS.arrow()), metrics=counts)
+    return Output(table=pa.Table.from_pylist(rows, schema=TABLES["sft_splits"].arrow()), metrics=counts)
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.lake.files import sha256_json
-from reasoningrec_assets.lake.schemas import RECOMMENDATIONS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.metrics.explanations import Texts, flagged
@@ -54,7 +54,7 @@ def recommend(
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
     rows.sort(key=lambda row: (row["user_id"], row["rank"]))
     counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(asked) - len(fresh)}
-    table = pa.Table.from_pylist(rows, schema=RECOMMENDATIONS.arrow())
+    table = pa.Table.from_pylist(rows, schema=TABLES["recommendations"].arrow())
     return Output(table, {name: float(count) for name, count in counts.items()}, prompts=STUDENT_TEMPLATES, device=device)
 
 

@@ -22,7 +22,7 @@ from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
-from reasoningrec_assets.lake.schemas import PREDICTIONS, SFT_SPLITS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
 from reasoningrec_assets.lake.tables import markdown, read_rows
 from reasoningrec_assets.metrics.ranking import auc
@@ -81,7 +81,7 @@ def build_splits(
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
     return Output(
-        table=pa.Table.from_pylist([_example(dataset, row) | record(row) for row in chosen], schema=SFT_SPLITS.arrow()),
+        table=pa.Table.from_pylist([_example(dataset, row) | record(row) for row in chosen], schema=TABLES["sft_splits"].arrow()),
         metrics={
             "train_rows_without_reasoning": float(bare),
             **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
@@ -233,7 +233,7 @@ def predict(
         metrics |= {} if found is None else {f"{split}_auc": found}
     used = ({"role": "student base", "reference": base_model},)
     return Output(
-        table=pa.Table.from_pylist(table, schema=PREDICTIONS.arrow()),
+        table=pa.Table.from_pylist(table, schema=TABLES["predictions"].arrow()),
         metrics=metrics,
         models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
         prompts=STUDENT_TEMPLATES,

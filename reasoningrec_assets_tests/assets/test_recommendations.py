@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.sql import query
@@ -74,8 +74,8 @@ def write(folder, events, items):
         rows.append(common | {"user_id": user, "item_id": item, "liked": liked, "position": counts[user]})
         counts[user] += 1
     known = [{"dataset": "d", "item_id": item, "title": item, "genres": genres, "brand": brand} for item, genres, brand in items]
-    pq.write_table(pa.Table.from_pylist(rows, schema=CLEANED_INTERACTIONS.arrow()), paths["events"])
-    pq.write_table(pa.Table.from_pylist(known, schema=ITEMS.arrow()), paths["items"])
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["cleaned_interactions"].arrow()), paths["events"])
+    pq.write_table(pa.Table.from_pylist(known, schema=TABLES["items"].arrow()), paths["items"])
     return paths
 
 

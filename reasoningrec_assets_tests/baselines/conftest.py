@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ class Data:
 
     def write(self) -> tuple[Path, Path]:
         paths = self.folder / "windows.parquet", self.folder / "interactions.parquet"
-        tables = (self.windows, INTERACTION_WINDOWS), (self.interactions, CLEANED_INTERACTIONS)
+        tables = (self.windows, TABLES["interaction_windows"]), (self.interactions, TABLES["cleaned_interactions"])
         for path, (rows, table) in zip(paths, tables, strict=True):
             pq.write_table(pa.Table.from_pylist(rows, schema=table.arrow()), path)
         return paths

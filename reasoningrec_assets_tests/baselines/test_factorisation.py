@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.matrix_factorisation import factorise, matrix_factorisation
-from reasoningrec_assets.lake.schemas import PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 
 if TYPE_CHECKING:
     from conftest import Data
@@ -53,7 +53,7 @@ def test_an_unseen_user_and_item_get_the_mean_and_equal_seeds_equal_scores(data:
     windows, interactions = data.write()
     task = Task("toy", "matrix_factorisation", {"interaction_windows": windows, "cleaned_interactions": interactions})
     table, _ = matrix_factorisation(task)
-    assert table.schema == PREDICTIONS.arrow()
+    assert table.schema == TABLES["predictions"].arrow()
     assert table.num_rows == 120
     events = [row["liked"] for row in data.interactions if row["position"] < 17 or row["user_id"] == data.windows[-2]["user_id"]]
     (new,) = [row for row in table.to_pylist() if row["user_id"] == "new"]

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from reasoningrec_assets.baselines.feature_models import gradient_boosting, logistic_regression, stack
 from reasoningrec_assets.baselines.features import FEATURES, Task, window_features
 from reasoningrec_assets.baselines.like_rate import item_like_rate, like_rate
-from reasoningrec_assets.lake.schemas import PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def by_row(table: pa.Table) -> dict[tuple[str, str], dict[str, object]]:
 
 
 def check_form(table: pa.Table, data: Data, method: str) -> None:
-    assert table.schema == PREDICTIONS.arrow()
+    assert table.schema == TABLES["predictions"].arrow()
     found = by_row(table)
     windows = {(row["split"], row["user_id"]): row for row in data.windows if row["split"] != "train"}
     assert found.keys() == windows.keys()

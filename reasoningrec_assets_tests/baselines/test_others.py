@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from reasoningrec_assets.baselines.content import content
 from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.sequential import caser, sasrec
-from reasoningrec_assets.lake.schemas import ITEMS, PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 
 if TYPE_CHECKING:
     from conftest import Data
@@ -47,7 +47,7 @@ def test_a_sequence_tells_the_taste_and_only_train_labels_are_learnt(data: Data,
     tastes(data)
     task = Task("toy", "m", {"interaction_windows": data.write()[0]})
     table, metrics = method(task)
-    assert table.schema == PREDICTIONS.arrow()
+    assert table.schema == TABLES["predictions"].arrow()
     assert metrics["train_rows"] == 400
     assert auc_of_test_rows(table) > 0.9
     for row in data.windows:
@@ -70,7 +70,7 @@ def test_words_of_liked_items_tell_the_taste(data: Data) -> None:
     words = {0: "space robots", 1: "wedding romance"}
     rows = [{"dataset": "d", "item_id": f"i{n}", "title": f"{words[n % 2]} {n}", "genres": []} for n in range(12)]
     items = data.folder / "items.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=ITEMS.arrow()), items)
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["items"].arrow()), items)
     table, metrics = content(Task("toy", "content", {"interaction_windows": data.write()[0], "items": items}))
     assert auc_of_test_rows(table) > 0.95
     assert metrics["coefficient_cosine_liked"] > 0 > metrics["coefficient_cosine_disliked"]

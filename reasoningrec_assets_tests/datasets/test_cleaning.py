@@ -8,7 +8,7 @@ import pytest
 
 from reasoningrec_assets.datasets import cleaning
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, CLEANING_REPORT, ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import write_table
 
 
@@ -39,7 +39,7 @@ def test_rows_come_in_schema_order_by_user_and_time(make_dataset, udata):
         ]
     )
     table, _ = _run(make_dataset(), path)
-    assert table.schema.names == CLEANED_INTERACTIONS.column_names
+    assert table.schema.names == TABLES["cleaned_interactions"].column_names
     assert _ids(table) == [("a", "3"), ("a", "2"), ("a", "4"), ("a", "1"), ("b", "4"), ("b", "3"), ("b", "2"), ("b", "1")]
     assert table["position"].to_pylist() == [0, 1, 2, 3] * 2
     assert set(table["dataset"].to_pylist()) == {"tiny"}
@@ -172,7 +172,7 @@ def test_items_are_those_rated_and_an_unknown_one_is_called_by_its_id(make_datas
     movies = tmp_path / "movies.dat"
     movies.write_text("1::One (1990)::Drama\n2::Two (1991)::War|Drama\n2::Again (1992)::War\n3::::Drama\n4::Four::Drama\n")
     items, counts = cleaning.read_items(dataset, {"items": movies}, interactions)
-    assert items.schema.names == ITEMS.column_names
+    assert items.schema.names == TABLES["items"].column_names
     assert [(row["item_id"], row["title"], row["year"], row["genres"]) for row in items.to_pylist()] == [
         ("1", "One", 1990, ["Drama"]),
         ("2", "Two", 1991, ["War", "Drama"]),
@@ -205,9 +205,9 @@ def amazon_files(tmp_path):
 
 def _report(dataset, files, tmp_path):
     interactions, *told = cleaning.clean(dataset, files)
-    write_table(CLEANED_INTERACTIONS, interactions, tmp_path / "interactions.parquet", dataset=dataset.name)
+    write_table(TABLES["cleaned_interactions"], interactions, tmp_path / "interactions.parquet", dataset=dataset.name)
     table = cleaning.report(dataset, files, tmp_path / "interactions.parquet", *told)
-    write_table(CLEANING_REPORT, table, tmp_path / "report.parquet", dataset=dataset.name)
+    write_table(TABLES["cleaning_report"], table, tmp_path / "report.parquet", dataset=dataset.name)
     items, _ = cleaning.read_items(dataset, files, tmp_path / "interactions.parquet")
     return {row["rule"]: row for row in table.to_pylist()}, {row["item_id"]: row for row in items.to_pylist()}
 

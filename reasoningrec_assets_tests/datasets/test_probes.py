@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoningrec_assets.datasets import cleaning, probes, windows
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.sql import query
 
 DAY = 86_400
@@ -46,7 +46,7 @@ class Leaky:
     def figures(self, probe):
         """The one row of a probe's figures."""
         path = self.folder / "windows.parquet"
-        pq.write_table(pa.Table.from_pylist(self.rows, schema=INTERACTION_WINDOWS.arrow()), path)
+        pq.write_table(pa.Table.from_pylist(self.rows, schema=TABLES["interaction_windows"].arrow()), path)
         known = {"interaction_windows": path, "cleaned_interactions": self.folder / "interactions.parquet"}
         known |= {"cuts": self.cuts, "targets_per_user": self.limit}
         (found,) = query(probe, **{name: known[name] for name in re.findall(r"\$(\w+)", probe)}).to_pylist()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasoningrec_assets.datasets import reviews
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, ITEM_REVIEWS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import write_table
 
 DAY = 86_400
@@ -46,12 +46,12 @@ def choose(tmp_path, make_dataset):
             for split, (user, target, history, profile) in zip(("train", "valid", "test"), windows, strict=False)
         ]
         path, lines = tmp_path / "windows [1].parquet", tmp_path / "reviews.json"
-        table = pa.Table.from_pylist(table, schema=INTERACTION_WINDOWS.arrow())
-        write_table(INTERACTION_WINDOWS, table, path, dataset="tiny")
+        table = pa.Table.from_pylist(table, schema=TABLES["interaction_windows"].arrow())
+        write_table(TABLES["interaction_windows"], table, path, dataset="tiny")
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
         dataset = make_dataset(**{"adapter": "amazon", **changes})
         found, counts = reviews.choose(dataset, {"reviews": lines} if files is None else files, path, leak_safe=leak_safe)
-        write_table(ITEM_REVIEWS, found, tmp_path / "out.parquet", dataset="tiny")
+        write_table(TABLES["item_reviews"], found, tmp_path / "out.parquet", dataset="tiny")
         return {row["item_id"]: row for row in found.to_pylist()}, counts
 
     return run

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import sampling
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 
 
 def _row(user, label, split="train"):
@@ -27,7 +27,7 @@ def _row(user, label, split="train"):
 
 
 def _write(path, rows):
-    pq.write_table(pa.Table.from_pylist(rows, schema=INTERACTION_WINDOWS.arrow()), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["interaction_windows"].arrow()), path)
     return path
 
 
@@ -58,7 +58,7 @@ def test_half_of_each_class_and_the_other_fills_up(
     labels = choice.rows["label"].to_pylist()
     assert (labels.count(True), labels.count(False)) == (taken_liked, taken_disliked)
     assert set(choice.rows["split"].to_pylist()) == {"train"}
-    assert choice.rows.schema.names == INTERACTION_WINDOWS.column_names
+    assert choice.rows.schema.names == TABLES["interaction_windows"].column_names
     assert choice.counts == {
         "requested": k,
         "taken": taken_liked + taken_disliked,

@@ -18,7 +18,7 @@ import pytest
 from reasoningrec_assets.datasets import archives, registry, sources
 from reasoningrec_assets.datasets.registry import RawRole, Source
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import RAW_DATASET
+from reasoningrec_assets.lake.schemas import TABLES
 
 RATINGS, ITEMS = b"1\t2\t3\t4\n", b"2|Two (1990)\n"
 
@@ -463,7 +463,7 @@ def test_the_table_has_hashes_and_relative_paths(tmp_path, make_dataset):
     dataset = make_dataset(adapter="amazon", raw_files=roles)
     _place(tmp_path, {"u.data": RATINGS})
     table = sources.raw_dataset_table(dataset, sources.obtain(dataset, tmp_path, print), tmp_path)
-    assert table.schema == RAW_DATASET.arrow()
+    assert table.schema == TABLES["raw_dataset"].arrow()
     assert table.to_pylist() == [
         {
             "dataset": "tiny",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reasoningrec_assets.baselines.features import window_features
 from reasoningrec_assets.datasets import cleaning, windows
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 
 DAY = 86_400
 CUTS = (date(1970, 1, 3), date(1970, 1, 5), date(1970, 1, 7))  # days 2, 4 and 6
@@ -88,7 +88,7 @@ def test_windows_equal_the_definition_for_any_events(make_dataset, events, histo
             return
         reader, counts = windows.build(dataset, interactions)
         table = reader.read_all()
-    assert table.schema.names == INTERACTION_WINDOWS.column_names
+    assert table.schema.names == TABLES["interaction_windows"].column_names
     names = ("split", "user_id", "target_item_id", "label", "history_item_ids", "history_liked", "profile_item_ids")
     assert [tuple(row[name] for name in names) for row in table.to_pylist()] == expected
     assert counts["windows"] == len(expected)

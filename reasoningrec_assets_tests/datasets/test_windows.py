@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoningrec_assets.datasets import cleaning, windows
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS
+from reasoningrec_assets.lake.schemas import TABLES
 
 
 def _build(dataset, path):
@@ -32,7 +32,7 @@ def _interactions(path: Path, users: dict[str, int]) -> Path:
         for user, size in users.items()
         for n in range(size)
     ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=CLEANED_INTERACTIONS.arrow()), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["cleaned_interactions"].arrow()), path)
     return path
 
 
@@ -42,7 +42,7 @@ def _names(*positions):
 
 def test_the_worked_example_of_the_paper(make_dataset, tmp_path):
     table, counts = _build(make_dataset(history_length=4), _interactions(tmp_path / "i.parquet", {"u": 10}))
-    assert table.schema.names == INTERACTION_WINDOWS.column_names
+    assert table.schema.names == TABLES["interaction_windows"].column_names
     train, valid, test = table.to_pylist()
     assert (train["split"], train["target_item_id"], train["history_item_ids"]) == ("train", "i7", _names(3, 4, 5, 6))
     assert (valid["split"], valid["target_item_id"], valid["history_item_ids"]) == ("valid", "i8", _names(4, 5, 6, 7))

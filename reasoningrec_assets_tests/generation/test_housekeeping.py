@@ -13,7 +13,7 @@ import pytest
 from reasoningrec_assets.generation.__main__ import main
 from reasoningrec_assets.generation.cache import GenerationCache, intact_shards
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity
-from reasoningrec_assets.lake.schemas import ITEM_DESCRIPTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
 
 IDENTITY = ModelIdentity("teacher", "transformers")
@@ -29,7 +29,7 @@ def describe(root, keys, dataset="demo"):
         | {"model": "teacher", "cache_key": key}
         for key in keys
     ]
-    table = pa.Table.from_pylist(rows, schema=ITEM_DESCRIPTIONS.arrow())
+    table = pa.Table.from_pylist(rows, schema=TABLES["item_descriptions"].arrow())
     step = Step("item_descriptions", dataset, code_version="1", settings={"keys": keys}, run_id="run")
     run_step(Lake(root), step, lambda _: Output(table=table, prompts={"item_description": "hash"}), log=lambda _: None)
 

@@ -17,7 +17,7 @@ import pytest
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import exclusive
-from reasoningrec_assets.lake.schemas import ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step, seal, verify
 
 
@@ -74,7 +74,7 @@ def test_damaged_file_is_made_again(damage, publish, lake, rows):
     second, reused = publish("items")
     assert not reused
     assert verify(lake, second)
-    assert pq.read_table(lake.path_of(second)).equals(rows(ITEMS, "fashion"))
+    assert pq.read_table(lake.path_of(second)).equals(rows(TABLES["items"], "fashion"))
 
 
 def test_partitions_do_not_touch_each_other(publish, lake):
@@ -95,7 +95,7 @@ def test_failure_is_recorded_and_the_version_before_still_reads(publish, lake, r
     assert (failed.status, failed.run_id, failed.error) == ("failed", "run-7", "RuntimeError: the engine fell over")
     assert failed.path is None
     assert lake.newest("items", "fashion") == good
-    assert pq.read_table(lake.path_of(good)).equals(rows(ITEMS, "fashion"))
+    assert pq.read_table(lake.path_of(good)).equals(rows(TABLES["items"], "fashion"))
     assert scratch_of(lake) == []
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake import tables
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, ITEMS, TABLES, table_of
+from reasoningrec_assets.lake.schemas import TABLES, table_of
 from reasoningrec_assets.lake.tables import preview, write_table
 
 
@@ -43,7 +43,7 @@ REFUSED = {
 def test_refused_table_names_the_fault_and_leaves_no_file(case, rows, publish, lake):
     spoil, message = REFUSED[case]
     with pytest.raises(PermanentError, match=message) as caught:
-        publish("items", table=spoil(rows(ITEMS, "fashion")))
+        publish("items", table=spoil(rows(TABLES["items"], "fashion")))
     assert caught.value.remedy
     assert [path for path in lake.root.rglob("*") if path.is_file() and path.suffix == ".parquet"] == []
     assert lake.receipts.newest("items", "fashion") is None
@@ -52,33 +52,36 @@ def test_refused_table_names_the_fault_and_leaves_no_file(case, rows, publish, l
 def test_null_in_a_later_row_group_is_refused(rows, publish, lake, monkeypatch):
     monkeypatch.setattr(tables, "ROW_GROUP", 2)
     with pytest.raises(PermanentError, match="item_id holds nulls"):
-        publish("items", table=replaced(rows(ITEMS, "fashion"), "item_id", pa.array(["a", "b", None])))
+        publish("items", table=replaced(rows(TABLES["items"], "fashion"), "item_id", pa.array(["a", "b", None])))
     assert list((lake.root / "scratch").rglob("*.parquet")) == []
 
 
 def test_narrower_and_encoded_types_are_widened(rows, tmp_path: Path):
-    plain = rows(ITEMS, "fashion")
+    plain = rows(TABLES["items"], "fashion")
     encoded = replaced(plain, "year", plain.column("year").cast(pa.int16()))
     encoded = replaced(encoded, "title", plain.column("title").dictionary_encode())
     encoded = replaced(encoded, "brand", plain.column("brand").cast(pa.large_string()))
     for name, table in (("plain", plain), ("encoded", encoded)):
-        write_table(ITEMS, table, tmp_path / name, dataset="fashion")
+        write_table(TABLES["items"], table, tmp_path / name, dataset="fashion")
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "encoded").read_bytes()
 
 
 def test_column_that_is_null_throughout_needs_no_type(rows, tmp_path: Path):
-    write_table(ITEMS, replaced(rows(ITEMS, "fashion"), "price", pa.nulls(3)), tmp_path / "x", dataset="fashion")
-    assert pq.read_schema(tmp_path / "x").equals(ITEMS.arrow())
+    write_table(
+        TABLES["items"], replaced(rows(TABLES["items"], "fashion"), "price", pa.nulls(3)), tmp_path / "x", dataset="fashion"
+    )
+    assert pq.read_schema(tmp_path / "x").equals(TABLES["items"].arrow())
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    batch_sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8), shuffled=st.permutations(INTERACTION_WINDOWS.column_names)
+    batch_sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    shuffled=st.permutations(TABLES["interaction_windows"].column_names),
 )
 def test_bytes_depend_on_rows_alone(batch_sizes, shuffled, rows, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tables, "ROW_GROUP", 16)
-    table = rows(INTERACTION_WINDOWS, "fashion", count=100)
-    write_table(INTERACTION_WINDOWS, table, tmp_path / "whole", dataset="fashion")
+    table = rows(TABLES["interaction_windows"], "fashion", count=100)
+    write_table(TABLES["interaction_windows"], table, tmp_path / "whole", dataset="fashion")
 
     ordered = table.select(shuffled)
     batches, start = [], 0
@@ -86,7 +89,7 @@ def test_bytes_depend_on_rows_alone(batch_sizes, shuffled, rows, tmp_path: Path,
         batches += ordered.slice(start, size).to_batches()
         start = min(start + size, 100)
     reader = pa.RecordBatchReader.from_batches(ordered.schema, batches)
-    assert write_table(INTERACTION_WINDOWS, reader, tmp_path / "parts", dataset="fashion") == 100
+    assert write_table(TABLES["interaction_windows"], reader, tmp_path / "parts", dataset="fashion") == 100
     digests = {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("whole", "parts")}
     assert len(digests) == 1
 
@@ -116,9 +119,9 @@ def test_study_assets_write_the_table_of_their_last_name():
 
 
 def test_preview_is_short_one_line_cells(rows, tmp_path: Path):
-    table = rows(ITEMS, "fashion", count=30)
+    table = rows(TABLES["items"], "fashion", count=30)
     table = replaced(table, "title", pa.array(["<b>a|b\n" + "x" * 500] * 30))
-    write_table(ITEMS, table, tmp_path / "x", dataset="fashion")
+    write_table(TABLES["items"], table, tmp_path / "x", dataset="fashion")
     lines = preview(tmp_path / "x").splitlines()
     assert len(lines) == 12
     assert max(map(len, lines)) < 300

@@ -9,14 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import (
-    EVALUATION_METRICS,
-    INTERACTION_WINDOWS,
-    ITEMS,
-    PREDICTIONS,
-    REASONING_LABELS,
-    SFT_SPLITS,
-)
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.evaluate import evaluate
 from reasoningrec_assets.metrics.explanations import Texts
 from reasoningrec_assets.metrics.text import BertScore, deranged
@@ -56,7 +49,7 @@ class Lake:
             for split, sign in (("test", True), ("valid", False))
             for user, label in enumerate(label == sign for label in labels)
         ]
-        return self._write("windows", rows, INTERACTION_WINDOWS.arrow())
+        return self._write("windows", rows, TABLES["interaction_windows"].arrow())
 
     def predictions(
         self,
@@ -83,7 +76,7 @@ class Lake:
             }
             for user in users
         ]
-        return self._write(method, rows, PREDICTIONS.arrow())
+        return self._write(method, rows, TABLES["predictions"].arrow())
 
     def references(self, texts: dict[int, str]) -> Path:
         rows = [
@@ -98,12 +91,12 @@ class Lake:
             | {"teacher_mode": "conditioned", "status": "ok"}
             for user, text in texts.items()
         ]
-        return self._write("references", rows, REASONING_LABELS.arrow())
+        return self._write("references", rows, TABLES["reasoning_labels"].arrow())
 
     def texts(self, references: dict[int, str], encoder: BertScore) -> Texts:
         items = [{"dataset": "d", "item_id": f"i{user}", "title": f"Title {user}", "genres": []} for user in range(6)]
-        prompts = self._write("prompts", [], SFT_SPLITS.arrow())
-        return Texts(self._write("items", items, ITEMS.arrow()), prompts, self.references(references), encoder)
+        prompts = self._write("prompts", [], TABLES["sft_splits"].arrow())
+        return Texts(self._write("items", items, TABLES["items"].arrow()), prompts, self.references(references), encoder)
 
 
 @pytest.fixture
@@ -113,7 +106,7 @@ def lake(tmp_path: Path) -> Lake:
 
 def run(predictions: dict[str, Path], windows: Path, **more: Any) -> dict[tuple[str, str], dict[str, Any]]:
     table = evaluate(predictions, dataset="d", windows=windows, **({"rows_in": 40, "dropped": {}, "replicates": 200} | more))
-    assert table.schema == EVALUATION_METRICS.arrow()
+    assert table.schema == TABLES["evaluation_metrics"].arrow()
     rows = {(row["method"], row["metric"]): row for row in table.to_pylist()}
     assert len(rows) == table.num_rows
     return rows

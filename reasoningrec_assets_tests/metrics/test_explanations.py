@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, ITEMS, PREDICTIONS, REASONING_LABELS, SFT_SPLITS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.evaluate import evaluate
 from reasoningrec_assets.metrics.explanations import Texts, flagged, rouge_l
 from reasoningrec_assets.metrics.text import BertScore
@@ -60,14 +60,20 @@ def tables(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return {
             "predictions": [
                 table(
-                    "predictions", [k | score | {"explanation": t} for k, t in zip(keys, texts, strict=True)], PREDICTIONS.arrow()
+                    "predictions",
+                    [k | score | {"explanation": t} for k, t in zip(keys, texts, strict=True)],
+                    TABLES["predictions"].arrow(),
                 )
             ],
-            "windows": table("windows", [key | more for key in keys], INTERACTION_WINDOWS.arrow()),
+            "windows": table("windows", [key | more for key in keys], TABLES["interaction_windows"].arrow()),
             "texts": Texts(
-                items=table("items", [{"item_id": i, "title": t, "genres": []} for i, t in TITLES.items()], ITEMS.arrow()),
-                prompts=table("sft", [k | {"instruction": "", "input": PROMPT, "output": ""} for k in keys], SFT_SPLITS.arrow()),
-                references=table("labels", [key | label for key in keys], REASONING_LABELS.arrow()),
+                items=table(
+                    "items", [{"item_id": i, "title": t, "genres": []} for i, t in TITLES.items()], TABLES["items"].arrow()
+                ),
+                prompts=table(
+                    "sft", [k | {"instruction": "", "input": PROMPT, "output": ""} for k in keys], TABLES["sft_splits"].arrow()
+                ),
+                references=table("labels", [key | label for key in keys], TABLES["reasoning_labels"].arrow()),
             ),
         }
 

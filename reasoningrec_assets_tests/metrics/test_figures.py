@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.evaluate import evaluate
 from reasoningrec_assets.metrics.leaderboard import holm, leaderboard
@@ -36,7 +36,7 @@ def figures(folder, labels, scores, users=None, *, valid=None):
             windows.append(key | lists | {"target_rating": 1.0, "target_time": 0})
             rows.append(key | {"method": "m", "score": float(score), "probability": float(1 / (1 + np.exp(-score)))})
     paths = {"windows": windows, "m": [row | {"explanation": None} for row in rows]}
-    for name, schema in (("windows", INTERACTION_WINDOWS), ("m", PREDICTIONS)):
+    for name, schema in (("windows", TABLES["interaction_windows"]), ("m", TABLES["predictions"])):
         pq.write_table(pa.Table.from_pylist(paths[name], schema=schema.arrow()), folder / f"{name}.parquet")
     table = evaluate({"m": folder / "m.parquet"}, dataset="d", windows=folder / "windows.parquet", replicates=10)
     return {row["metric"]: row["value"] for row in table.to_pylist() if row["method"] == "m"}

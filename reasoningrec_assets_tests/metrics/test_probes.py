@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import probes
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS, ITEM_DESCRIPTIONS, REASONING_LABELS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.probes import label_from_text
 from reasoningrec_assets.sql import query
 
@@ -112,9 +112,9 @@ def described(tmp_path):
         return label_from_text(
             query(
                 probes.TARGET_DESCRIPTIONS,
-                cleaned_interactions=_write(tmp_path / "i", CLEANED_INTERACTIONS, interactions),
-                interaction_windows=_write(tmp_path / "w", INTERACTION_WINDOWS, windows),
-                item_descriptions=_write(tmp_path / "d", ITEM_DESCRIPTIONS, items),
+                cleaned_interactions=_write(tmp_path / "i", TABLES["cleaned_interactions"], interactions),
+                interaction_windows=_write(tmp_path / "w", TABLES["interaction_windows"], windows),
+                item_descriptions=_write(tmp_path / "d", TABLES["item_descriptions"], items),
             ).to_pylist(),
             *SIDES,
         )
@@ -139,7 +139,7 @@ def test_only_the_first_half_of_a_teachers_text_is_read(tmp_path, where):
         halves[where == "second"] += f" {['hated', 'loved'][label]}"
         rows.append({"split": "train", "user_id": f"u{n}", "label": label, "text": "\n".join(halves) + " so"})
     rows += [{"split": "test", "user_id": "u0", "text": text, "label": True} for text in ("", "one", "\n")]
-    path = _write(tmp_path / "labels", REASONING_LABELS, rows)
+    path = _write(tmp_path / "labels", TABLES["reasoning_labels"], rows)
     figures = label_from_text(query(probes.FIRST_HALVES, reasoning_labels=path).to_pylist(), "all")
     assert figures["rows"] == 120
     assert (figures["auc_all_low"] > 0.6) == (where == "first")
@@ -148,7 +148,8 @@ def test_only_the_first_half_of_a_teachers_text_is_read(tmp_path, where):
 def test_the_same_rows_are_chosen_every_time_and_at_most_ten_thousand_of_a_side(tmp_path):
     rows = [{"split": "train", "user_id": f"u{n}", "text": f"word{n} again", "label": n % 2 == 0} for n in range(10_500)]
     chosen = [
-        query(probes.FIRST_HALVES, reasoning_labels=_write(tmp_path / "l", REASONING_LABELS, part)) for part in (rows, rows[::-1])
+        query(probes.FIRST_HALVES, reasoning_labels=_write(tmp_path / "l", TABLES["reasoning_labels"], part))
+        for part in (rows, rows[::-1])
     ]
     assert chosen[0].num_rows == 10_000
     assert chosen[0].equals(chosen[1])

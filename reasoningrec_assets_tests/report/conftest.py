@@ -8,16 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasoningrec_assets.lake.schemas import (
-    EVALUATION_METRICS,
-    INTERACTION_WINDOWS,
-    ITEMS,
-    LEADERBOARD,
-    PREDICTIONS,
-    REASONING_LABELS,
-    SFT_SPLITS,
-    TableSchema,
-)
+from reasoningrec_assets.lake.schemas import TABLES, TableSchema
 from reasoningrec_assets.metrics.explanations import Texts
 
 if TYPE_CHECKING:
@@ -55,7 +46,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
     def answers(method: str, score: float, texts: dict[str, str]) -> Path:
         return write(
             method,
-            PREDICTIONS,
+            TABLES["predictions"],
             [
                 target
                 | {
@@ -97,16 +88,16 @@ def files(tmp_path: Path) -> dict[str, Any]:
     return {
         "dataset": "d",
         "title": "Toy films",
-        "metrics": write("metrics", EVALUATION_METRICS, metrics),
+        "metrics": write("metrics", TABLES["evaluation_metrics"], metrics),
         "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
-        "windows": write("windows", INTERACTION_WINDOWS, [*rows, rows[0] | {"split": "valid"}]),
-        "leaderboard": write("leaderboard", LEADERBOARD, board),
+        "windows": write("windows", TABLES["interaction_windows"], [*rows, rows[0] | {"split": "valid"}]),
+        "leaderboard": write("leaderboard", TABLES["leaderboard"], board),
         "texts": Texts(
-            items=write("items", ITEMS, items),
-            prompts=write("prompts", SFT_SPLITS, []),
+            items=write("items", TABLES["items"], items),
+            prompts=write("prompts", TABLES["sft_splits"], []),
             references=write(
                 "references",
-                REASONING_LABELS,
+                TABLES["reasoning_labels"],
                 [
                     target
                     | {

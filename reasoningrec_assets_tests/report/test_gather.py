@@ -9,7 +9,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from reasoningrec_assets.lake.schemas import INTERACTION_WINDOWS, PREDICTIONS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.report.gather import gather
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_curves_are_those_of_scikit_learn(files: dict[str, Any], tmp_path: Path)
     lists = {"profile_item_ids": [], "profile_liked": []}
     windows = [key | times | lists | {"label": bool(label)} for key, label in zip(keys, labels, strict=True)]
     paths = [tmp_path / "many.parquet", tmp_path / "many_windows.parquet"]
-    for path, found, schema in zip(paths, (rows, windows), (PREDICTIONS, INTERACTION_WINDOWS), strict=True):
+    for path, found, schema in zip(paths, (rows, windows), (TABLES["predictions"], TABLES["interaction_windows"]), strict=True):
         pq.write_table(pa.Table.from_pylist(found, schema=schema.arrow()), path)
     (line,) = gather(**files | {"predictions": {"student": paths[0]}, "windows": paths[1]}).curves
 
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_text_is_beside_it(files: dict[str, Any]) -> None:
     table = pq.read_table(files["predictions"]["student"]).to_pylist()
     row = next(row for row in table if row["user_id"] == "u39")
     row["explanation"] = 'The user liked "A Film of Nobody" and would enjoy this film.'
-    pq.write_table(pa.Table.from_pylist(table, schema=PREDICTIONS.arrow()), files["predictions"]["student"])
+    pq.write_table(pa.Table.from_pylist(table, schema=TABLES["predictions"].arrow()), files["predictions"]["student"])
     (answer, floor) = next(case for case in gather(**files).cases if case["user_id"] == "u39")["scores"]
     assert (answer["contradicts"], answer["unknown"], answer["not_shown"]) == (True, ["film of nobody"], [])
     assert (floor["contradicts"], floor["unknown"]) == (None, [])

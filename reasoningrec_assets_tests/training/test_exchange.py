@@ -5,7 +5,7 @@ import pytest
 
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.schemas import PREDICTIONS, SFT_SPLITS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
 from reasoningrec_assets.training.exchange import export, given_splits
 
@@ -31,7 +31,7 @@ def lake(tmp_path):
         | {"method": "student", "score": score, "probability": 0.5, "explanation": text}
         for row, score, text in ((rows[1], -1.5, None), (rows[2], 0.5, "They like c."))
     ]
-    for name, made, schema in (("sft_splits", rows, SFT_SPLITS), ("predictions", scored, PREDICTIONS)):
+    for name, made, schema in (("sft_splits", rows, TABLES["sft_splits"]), ("predictions", scored, TABLES["predictions"])):
         table = pa.Table.from_pylist(made, schema=schema.arrow())
         run_step(found, Step(name, "d", "1"), lambda _, table=table: Output(table), log=lambda _: None)
     return found

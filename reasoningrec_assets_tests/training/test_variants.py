@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import registry
-from reasoningrec_assets.lake.schemas import CLEANED_INTERACTIONS, INTERACTION_WINDOWS, ITEMS
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.settings import SamplingSettings
 from reasoningrec_assets.training.student import build_splits
 from reasoningrec_assets.training.variants import VARIANTS
@@ -33,9 +33,9 @@ def tables(tmp_path):
     ]
     made = {}
     for name, rows, schema in (
-        ("interaction_windows", windows, INTERACTION_WINDOWS),
-        ("items", items, ITEMS),
-        ("cleaned_interactions", interactions, CLEANED_INTERACTIONS),
+        ("interaction_windows", windows, TABLES["interaction_windows"]),
+        ("items", items, TABLES["items"]),
+        ("cleaned_interactions", interactions, TABLES["cleaned_interactions"]),
     ):
         made[name] = tmp_path / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=schema.arrow()), made[name])
