@@ -1,12 +1,7 @@
-"""``python -m reasoningrec_assets.doctor``: what killed runs, full disks and damaged files left behind, and what each needs.
+"""What killed runs, full disks and damaged files left behind, and what each needs; finding it changes nothing."""
 
-It only reads, unless ``--fix`` asks it to remove what no process needs and to close runs whose process is gone.
-"""
-
-import argparse
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +12,7 @@ import dagster as dg
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PlatformError
-from reasoningrec_assets.lake.files import default_root, scratch_folder, try_exclusive
+from reasoningrec_assets.lake.files import scratch_folder, try_exclusive
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Lake, verify
 
@@ -46,7 +41,7 @@ def examine(root: Path) -> Iterator[Finding]:
         yield Finding(str(shard), "this part of the cache was damaged, and its answers are made again", FIX, shard.unlink)
     disk = shutil.disk_usage(root)
     if disk.free < SCARCE * disk.total:
-        remedy = "Free space there; python -m reasoningrec_assets.generation gc says what the cache could give"
+        remedy = "Free space there; python -m reasoningrec_assets gc says what the cache could give"
         yield Finding(str(root), f"only {disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB are free", remedy)
     if os.environ.get("DAGSTER_HOME"):
         with dg.DagsterInstance.get() as instance:
@@ -103,28 +98,8 @@ def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> No
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print what was found; the exit status is 1 where something is left to do."""
-    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.doctor", description=__doc__)
-    parser.add_argument("--data", type=Path, default=default_root(), help="data root (default: REASONINGREC_DATA, or ./data)")
-    parser.add_argument("--fix", action="store_true", help="do what is safe to do")
-    chosen = parser.parse_args(arguments)
-    root = chosen.data.absolute()
-    if not root.is_dir():
-        print(f"{root} is not there: check --data and REASONINGREC_DATA", file=sys.stderr)
-        return 1
+def devices() -> Iterator[str]:
+    """The devices of this machine, and whether a run holds them."""
     for name in compute.visible_devices():
         with try_exclusive(compute.lease_file(name)) as free:
-            print(f"device {name}: {'free' if free else 'leased by a run'}")
-    left = 0
-    for found in list(examine(root)):  # before anything is changed
-        if fixed := chosen.fix and found.fix is not None:
-            found.fix()
-        left += not fixed
-        print(f"{found.where}: {found.problem}. {'Mended' if fixed else found.remedy}.")
-    print(f"{left} left to do" if left else "all is well")
-    return int(left > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            yield f"device {name}: {'free' if free else 'leased by a run'}"

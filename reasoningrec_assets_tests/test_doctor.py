@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from reasoningrec_assets import doctor
+from reasoningrec_assets.__main__ import main
 from reasoningrec_assets.lake.files import try_exclusive
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
@@ -48,13 +49,13 @@ def found(lake):
 
 def test_a_healthy_lake_has_no_findings_and_is_not_touched(lake, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in lake.root.rglob("*"))
-    assert doctor.main(["--data", str(lake.root)]) == 0
+    assert main(["--data", str(lake.root), "doctor"]) == 0
     assert "all is well" in capsys.readouterr().out
     assert sorted((path, path.stat().st_mtime_ns) for path in lake.root.rglob("*")) == before
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path, capsys):
-    assert doctor.main(["--data", str(tmp_path / "typo")]) == 1
+    assert main(["--data", str(tmp_path / "typo"), "doctor"]) == 1
     assert "typo" in capsys.readouterr().err
 
 
@@ -85,9 +86,9 @@ def test_data_without_a_receipt_is_removed_once_it_is_old(lake, capsys):
     for path in (lost, model):
         os.utime(path, (1, 1))
     assert {*found(lake)} == {str(lost), str(model)}
-    assert doctor.main(["--data", str(lake.root)]) == 1
+    assert main(["--data", str(lake.root), "doctor"]) == 1
     assert lost.exists()
-    assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+    assert main(["--data", str(lake.root), "doctor", "--fix"]) == 0
     assert "Mended" in capsys.readouterr().out
     assert not lost.exists()
     assert not model.exists()
@@ -102,7 +103,7 @@ def test_scratch_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not(lake
     with try_exclusive(scratch / "living.lock") as free:
         assert free
         assert found(lake) == {str(scratch / "dead"): "a killed process left it"}
-        assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+        assert main(["--data", str(lake.root), "doctor", "--fix"]) == 0
         assert (scratch / "living").exists()
     assert not (scratch / "dead").exists()
 
@@ -112,14 +113,14 @@ def test_a_shard_that_was_set_aside_is_removed(lake):
     shard.parent.mkdir(parents=True)
     shard.write_bytes(b"")
     assert list(found(lake)) == [str(shard)]
-    assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+    assert main(["--data", str(lake.root), "doctor", "--fix"]) == 0
     assert not shard.exists()
 
 
 def test_a_disk_that_is_nearly_full_is_left_to_its_owner(lake, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100e9, 99e9, 1e9))
-    assert doctor.main(["--data", str(lake.root), "--fix"]) == 1
+    assert main(["--data", str(lake.root), "doctor", "--fix"]) == 1
     assert "only 1.0 of 100.0 GB are free. Free space there" in capsys.readouterr().out
 
 
@@ -138,7 +139,7 @@ def test_a_run_whose_process_is_gone_is_closed(lake, tmp_path, monkeypatch, aliv
         instance.handle_new_event(_event(run, dg.DagsterEventType.RUN_START))
         instance.handle_new_event(_event(run, dg.DagsterEventType.ENGINE_EVENT, process))
         assert [finding.where for finding in doctor.dead_runs(instance)] == ([] if alive else [f"run {run.run_id}"])
-        assert doctor.main(["--data", str(lake.root), "--fix"]) == 0
+        assert main(["--data", str(lake.root), "doctor", "--fix"]) == 0
         status = instance.get_run_by_id(run.run_id).status
         assert status == (dg.DagsterRunStatus.STARTED if alive else dg.DagsterRunStatus.FAILURE)
 

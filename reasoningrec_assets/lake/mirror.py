@@ -1,16 +1,14 @@
-"""``python -m reasoningrec_assets.lake.mirror FROM TO``: copy what another data root lacks; either may be an ``s3://`` address.
+"""A copy of a data root wherever fsspec can read and write, such as ``s3://``.
 
 Data and receipts never change once they are written, so a copy is complete when it has every name. Receipts come last: a
 reader of the copy never finds one without its data, whenever the copying was killed.
 """
 
-import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 
 PARTS = ("raw", "downloads", "cache", "lake", "receipts")
 
@@ -19,23 +17,33 @@ def mirror(source: str, target: str) -> int:
     """Copy every file that `target` lacks, or holds in another size, and return how many those were.
 
     PermanentError where `source` holds nothing, or both hold different receipts of one name: they were written apart.
+    TransientError where a store fails.
     """
     import fsspec
 
     (read, start), (write, end) = (fsspec.url_to_fs(root) for root in (source, target))
-    copied = 0
-    for part in PARTS:
-        here, there = _files(read, start, part), _files(write, end, part)
-        if part == "receipts":
-            if not here:
-                remedy = "Check the address; a data root holds a folder receipts"
-                raise PermanentError("mirror a data root", where=source, problem="it has no receipt", remedy=remedy)
-            _same(read, start, write, end, sorted(here.keys() & there.keys()))
-        for name, size in sorted(here.items()):
-            if there.get(name) != size:
-                _copy(read, f"{start}/{name}", write, f"{end}/{name}")
-                copied += 1
-    return copied
+    try:
+        return sum(_mirrored(read, start, write, end, part) for part in PARTS)
+    except PlatformError:
+        raise
+    except Exception as error:  # every store has errors of its own
+        attempted, problem = f"mirror {source}", f"{type(error).__name__}: {error}"
+        raise TransientError(
+            attempted, where=target, problem=problem, remedy="Run it again: it goes on where it stopped"
+        ) from error
+
+
+def _mirrored(read: Any, start: str, write: Any, end: str, part: str) -> int:
+    here, there = _files(read, start, part), _files(write, end, part)
+    if part == "receipts":
+        if not here:
+            remedy = "Check the address; a data root holds a folder receipts"
+            raise PermanentError("mirror a data root", where=start, problem="it has no receipt", remedy=remedy)
+        _same(read, start, write, end, sorted(here.keys() & there.keys()))
+    missing = sorted(name for name, size in here.items() if there.get(name) != size)
+    for name in missing:
+        _copy(read, f"{start}/{name}", write, f"{end}/{name}")
+    return len(missing)
 
 
 def _files(system: Any, root: str, part: str) -> dict[str, int]:
@@ -62,21 +70,3 @@ def _copy(read: Any, source: str, write: Any, target: str) -> None:
         shutil.copyfileobj(file, copy, 1 << 22)
     if local:
         Path(unfinished).replace(target)
-
-
-def main() -> int:
-    """Copy; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.lake.mirror", description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    chosen = parser.parse_args()
-    try:
-        print(f"{mirror(chosen.source, chosen.target)} files copied to {chosen.target}")
-    except Exception as error:  # noqa: BLE001 - every store has errors of its own
-        print(f"{error}; run it again: it goes on where it stopped", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,20 +1,16 @@
 """The published code's files: JSON lists of instruction, input and output, one per split, and of what a student answered.
 
-`python -m reasoningrec_assets.training.exchange PARTITION FOLDER` writes a partition's; a dataset whose adapter is
-``published`` reads its own.
+A dataset whose adapter is ``published`` reads its own.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets.datasets.registry import SPLITS, Dataset
 from reasoningrec_assets.datasets.windows import window_name
-from reasoningrec_assets.errors import PermanentError, PlatformError
-from reasoningrec_assets.lake.files import default_root
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output
 from reasoningrec_assets.lake.tables import read_rows
@@ -80,21 +76,3 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refused(path: Path, problem: str) -> PermanentError:
     return PermanentError("read the published rows", where=str(path), problem=problem, remedy="Correct the file")
-
-
-def main() -> int:
-    """Export a partition; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets.training.exchange", description=export.__doc__)
-    parser.add_argument("partition")
-    parser.add_argument("folder", type=Path)
-    chosen = parser.parse_args()
-    try:
-        print(*export(Lake(default_root()), chosen.partition, chosen.folder), sep="\n")
-    except PlatformError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.lake import mirror as module
 from reasoningrec_assets.lake.mirror import mirror
 from reasoningrec_assets.lake.steps import Lake, verify
@@ -79,7 +79,7 @@ def test_a_mirror_that_was_cut_off_holds_no_receipt_without_its_data_and_is_fini
 
         monkeypatch.setattr(module, "_copy", cut)
         target = f"{bucket}-{allowed}"
-        with pytest.raises(ConnectionError):
+        with pytest.raises(TransientError, match="the network went away"):
             mirror(root, target)
         there = names(target)
         for name in there:
@@ -112,9 +112,9 @@ def test_an_empty_source_and_a_server_that_is_gone_are_one_line_each(tmp_path, m
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    command = [sys.executable, "-m", "reasoningrec_assets.lake.mirror", "s3://bucket/lake", str(tmp_path)]
+    command = [sys.executable, "-m", "reasoningrec_assets", "mirror", "s3://bucket/lake", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "run it again" in done.stderr
+    assert "Run it again" in done.stderr
     assert "Traceback" not in done.stderr
     assert Lake(tmp_path).receipts.files() == set()

@@ -1,0 +1,132 @@
+"""``python -m reasoningrec_assets``: ask what a data root holds, and look after it between runs.
+
+Tables are drawn by DuckDB; an error is one line and exit code 1, as is a doctor's visit that leaves something to do.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasoningrec_assets.catalog import connect, queries, rebuild, sync
+from reasoningrec_assets.errors import PermanentError, PlatformError
+from reasoningrec_assets.lake.files import default_root
+from reasoningrec_assets.lake.steps import Lake
+from reasoningrec_assets.lake.tables import markdown
+
+WIDTH = 200  # a path or a version is copied whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    options.data = options.data.absolute()
+    try:
+        if options.command != "mirror" and not (options.data / "receipts").is_dir():
+            problem, remedy = "nothing was materialized below it", "Check --data and REASONINGREC_DATA, or materialize an asset"
+            raise PermanentError("read a data root", where=str(options.data), problem=problem, remedy=remedy)
+        return (_look_after if options.command in CARE else _ask)(options, options.data)
+    except BrokenPipeError:  # the reader, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (PlatformError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+ASK = {
+    "sync": "add new receipts to the catalogue",
+    "rebuild": "make the catalogue anew from the receipts",
+    "lineage": "what a materialization was made from, with the versions really read",
+    "show": "the current materializations, or everything about one of them",
+    "metrics": "the evaluation of every method, best AUC first",
+    "report": "where the newest evaluation report lies",
+}
+CARE = {
+    "doctor": "find what killed runs, full disks and damaged files left behind",
+    "mirror": "copy what another data root lacks; either may be an s3:// address",
+    "cache": "what the generation cache holds, by model",
+    "gc": "count the cache's answers that no live table refers to",
+    "export-labels": "write all live texts with their provenance to one Parquet file",
+    "export-rows": "write a partition's student rows and answers as the published code's JSON",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reasoningrec_assets", description=__doc__)
+    parser.add_argument("--data", type=Path, default=default_root(), help="data root (default: REASONINGREC_DATA, or ./data)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = {name: commands.add_parser(name, help=about, description=about) for name, about in (ASK | CARE).items()}
+    made["lineage"].add_argument("asset")
+    made["show"].add_argument("asset", nargs="?")
+    for name in ("lineage", "show", "metrics", "report"):
+        help_ = "the dataset" + ("" if name == "report" else "; may be left out where there is one alone")
+        made[name].add_argument("--partition", help=help_, required=name == "report")
+    made["doctor"].add_argument("--fix", action="store_true", help="do what is safe to do")
+    made["gc"].add_argument("--older-than", type=float, default=30, metavar="DAYS", help="only shards older than this (30)")
+    made["gc"].add_argument("--delete", action="store_true", help="remove them")
+    for name, words in {"mirror": ("source", "target"), "export-labels": ("path",), "export-rows": ("partition", "path")}.items():
+        for word in words:
+            made[name].add_argument(word)
+    return parser
+
+
+def _ask(options: argparse.Namespace, root: Path) -> int:
+    if options.command in {"sync", "rebuild"}:
+        clock = time.monotonic()
+        count = (sync if options.command == "sync" else rebuild)(root, log=lambda line: print(line, file=sys.stderr))
+        done = "skipped" if count is None else f"synced: {count:,} receipt(s)"
+        print(f"catalogue {done} in {time.monotonic() - clock:.2f} s")
+        return 0
+    if options.command == "report":
+        newest = Lake(root).newest("evaluation_report", options.partition, wanted_by="the catalogue")
+        print(f"Report: {Lake(root).path_of(newest)}")
+        return 0
+    with contextlib.suppress(PlatformError, OSError):  # on a read-only disk there is still the catalogue as it stands
+        sync(root, log=lambda _: None, wait_seconds=1)
+    with connect(root) as connection:
+        for title, table in queries.answers(connection, options.command, getattr(options, "asset", None), options.partition):
+            if rows := len(table):
+                print(title, end="\n" if title else "")
+                table.show(max_rows=rows, max_width=WIDTH, max_col_width=WIDTH, null_value="")
+            elif not title:
+                print("Nothing was materialized yet.")
+    return 0
+
+
+def _look_after(options: argparse.Namespace, root: Path) -> int:
+    from reasoningrec_assets import doctor
+    from reasoningrec_assets.generation import housekeeping
+    from reasoningrec_assets.lake.mirror import mirror
+    from reasoningrec_assets.training.exchange import export
+
+    left = 0
+    if options.command == "doctor":
+        print(*doctor.devices(), sep="\n")
+        for found in list(doctor.examine(root)):  # all of them before anything is changed
+            if fixed := options.fix and found.fix is not None:
+                found.fix()
+            left += not fixed
+            print(f"{found.where}: {found.problem}. {'Mended' if fixed else found.remedy}.")
+        print(f"{left} left to do" if left else "all is well")
+    elif options.command == "mirror":
+        print(f"{mirror(options.source, options.target)} files copied to {options.target}")
+    elif options.command == "cache":
+        rows = housekeeping.statistics(root)
+        print(markdown(list(rows[0]), (row.values() for row in rows)) if rows else "it is empty")
+    elif options.command == "gc":
+        found = housekeeping.collect_garbage(root, older_than_days=options.older_than, delete=options.delete)
+        print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items()))
+        print("" if options.delete else "nothing was removed; run again with --delete")
+    elif options.command == "export-labels":
+        print(f"{housekeeping.export_labels(root, Path(options.path).absolute())} rows in {options.path}")
+    else:
+        print(*export(Lake(root), options.partition, Path(options.path)), sep="\n")
+    return int(left > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
