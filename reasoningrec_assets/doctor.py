@@ -12,7 +12,7 @@ import dagster as dg
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PlatformError
-from reasoningrec_assets.lake.files import scratch_folder, try_exclusive
+from reasoningrec_assets.lake.files import discard, try_exclusive
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Lake, verify
 
@@ -36,7 +36,7 @@ def examine(root: Path) -> Iterator[Finding]:
     for lock in sorted((root / "scratch").glob("*.lock")):
         with try_exclusive(lock) as free:
             if free:
-                yield Finding(str(lock.with_suffix("")), "a killed process left it", FIX, partial(_sweep, root))
+                yield Finding(str(lock.with_suffix("")), "a killed process left it", FIX, partial(discard, lock))
     for shard in sorted((root / "cache").rglob("*.corrupt")):
         yield Finding(str(shard), "this part of the cache was damaged, and its answers are made again", FIX, shard.unlink)
     disk = shutil.disk_usage(root)
@@ -67,7 +67,8 @@ def _data(lake: Lake) -> Iterator[Finding]:
     for path in sorted((lake.root / "lake").rglob("*")):
         # data is named by its hash; what is young may be about to get its receipt
         if len(path.stem) == 64 and path not in named and time.time() - path.stat().st_mtime > GRACE:
-            yield Finding(str(path), "no receipt names it: its writer was killed", FIX, partial(_remove, path))
+            remove = partial(shutil.rmtree, path) if path.is_dir() else path.unlink
+            yield Finding(str(path), "no receipt names it: its writer was killed", FIX, remove)
 
 
 def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
@@ -79,18 +80,6 @@ def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
         if processes and not Path(f"/proc/{processes[-1]}").exists():
             problem = f"it counts as running, and may hold its pool, but its process {processes[-1]} is gone"
             yield Finding(f"run {run.run_id}", problem, FIX, partial(_close, instance, run, problem))
-
-
-def _sweep(root: Path) -> None:
-    with scratch_folder(root / "scratch"):
-        pass  # whoever comes next removes what dead processes left
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> None:

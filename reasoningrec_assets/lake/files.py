@@ -116,14 +116,15 @@ def scratch_folder(parent: Path) -> Generator[Path]:
             for left in parent.glob("*.lock"):
                 with try_exclusive(left) as free:
                     if free:
-                        _discard(left)
+                        discard(left)
             held.enter_context(exclusive(lock))
-            held.callback(_discard, lock)
+            held.callback(discard, lock)
             folder.mkdir()
         yield folder
 
 
-def _discard(lock: Path) -> None:
+def discard(lock: Path) -> None:
+    """Remove a scratch folder by its lock file, which the caller holds."""
     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
     lock.unlink(missing_ok=True)
 
