@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,8 @@ def test_every_make_target_that_is_named_exists() -> None:
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
     named = {name for text in texts for name in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE)}
     assert {"test", "demo", "lint"} <= named <= targets
+
+
+def test_the_reference_of_settings_is_what_the_classes_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_settings.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), "run: python docs/make_settings.py"
