@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
-from benchmarks.harness import CACHE
+from benchmarks.harness import CACHE, ROOT
 from reasoningrec_assets.datasets import cleaning, registry, sources, windows
 from reasoningrec_assets.generation.requests import Request
 from reasoningrec_assets.lake.schemas import TABLES
@@ -42,7 +43,8 @@ def endless_model() -> Path:
 
 def tables() -> tuple[Path, Path]:
     """Windows and items of ml100k as Parquet files."""
-    folder = CACHE / "ml100k"
+    declared = hashlib.sha256((ROOT / "reasoningrec_assets" / "lake" / "schemas.toml").read_bytes()).hexdigest()[:8]
+    folder = CACHE / f"ml100k-{declared}"
     dataset = registry.get("ml100k")
     if not (folder / "windows.parquet").exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.baselines.features import window_features
+from reasoningrec_assets.baselines.features import SMOOTHING, window_features
 from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
@@ -72,8 +72,9 @@ def build_splits(
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
         known: dict[str, float] = figures.get(window_name(row), {})
         if "history" in variant.hints:
-            likes, shown = sum(row["history_liked"]), len(row["history_liked"])
-            known |= {"likes": likes, "shown": shown, "often": likes / shown}
+            tags, late = row["history_liked"], row["history_liked"][-SMOOTHING["recent_items"] :]
+            known |= {"likes": sum(tags), "shown": len(tags), "often": sum(tags) / len(tags)}
+            known |= {"late_likes": sum(late), "late": len(late), "lately": sum(late) / len(late)}
         told: dict[str, Any] = {"liked": bool(row["label"]), "reasoning": reasoning.get(window_name(row), "")}
         form: dict[str, Any] = {"label_only": not variant.reasoning, "lists": variant.lists, "kind": dataset.item_kind}
         return student_record(context.window(row), **told, **form, hints=grounding(known, dataset.item_kind))

@@ -153,13 +153,14 @@ def test_page_text_is_shown_as_a_reader_sees_it_and_cut_fields_are_counted():
 
 
 def test_a_label_only_record_asks_for_no_reason_and_hints_end_its_question():
-    hints = grounding({"likes": 1.0, "shown": 2.0, "often": 0.5, "share": 0.634, "expected": 1.0}, "movie")
+    history = {"likes": 1.0, "shown": 2.0, "often": 0.5, "late_likes": 1.0, "late": 1.0, "lately": 1.0}
+    hints = grounding(history | {"share": 0.634, "expected": 1.0}, "movie")
     record = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", label_only=True, hints=hints)
     assert record["output"] == "Prediction: Yes"
     assert "reason" not in record["instruction"]
     assert record["input"].endswith(
         'Target movie:\n"Alien". Tense.\n\n'
-        "This user sometimes likes a movie: 1 of 2. Others find the target good: 63% like it. "
+        "This user sometimes likes a movie: 1 of 2. Lately nearly always: 1 of 1. Others find the target good: 63% like it. "
         "For this user, a model of everyone's ratings expects it to be a masterpiece: 100%."
     )
     plain = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie")
@@ -170,7 +171,10 @@ def test_a_label_only_record_asks_for_no_reason_and_hints_end_its_question():
     ("figures", "said"),
     [
         ({}, ""),
-        ({"likes": 0, "shown": 12, "often": 0.0}, "\n\nThis user never likes a movie: 0 of 12."),
+        (
+            {"likes": 1, "shown": 12, "often": 1 / 12, "late_likes": 1, "late": 5, "lately": 0.2},
+            "\n\nThis user hardly ever likes a movie: 1 of 12. Lately rarely: 1 of 5.",
+        ),
         ({"share": 0.099}, " Others find the target terrible: 10% like it."),
         ({"share": 0.1}, " Others find the target awful: 10% like it."),
     ],
