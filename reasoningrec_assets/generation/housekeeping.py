@@ -13,18 +13,7 @@ from reasoningrec_assets.generation.cache import IDENTITY, intact_shards, shard_
 from reasoningrec_assets.lake.files import canonical_json, disk_errors, exclusive, move_into_place, scratch_folder
 from reasoningrec_assets.lake.steps import Lake
 
-_LIVE_SQL = "SELECT DISTINCT cache_key FROM read_parquet($tables, union_by_name = true)"
-# A gc that was killed leaves a key in two shards: the same answer, and one row for it.
-_EXPORT_SQL = """
-COPY (
-    SELECT tables.* EXCLUDE (filename), receipts.* EXCLUDE (path), answers.* EXCLUDE (key)
-    FROM read_parquet($tables, union_by_name = true, filename = true) AS tables
-    JOIN receipts ON tables.filename = receipts.path
-    LEFT JOIN (SELECT * FROM shards QUALIFY row_number() OVER (PARTITION BY key ORDER BY seconds) = 1) AS answers
-    ON tables.cache_key = answers.key
-    ORDER BY receipts.asset, tables.dataset, tables.cache_key
-) TO $target (FORMAT parquet, COMPRESSION zstd)
-"""
+_SQL = sql.statements(__file__)
 
 
 def statistics(root: Path) -> list[dict[str, Any]]:
@@ -50,7 +39,7 @@ def collect_garbage(root: Path, *, older_than_days: float, delete: bool) -> dict
     import pyarrow.compute as pc
 
     paths = [Path(table["path"]) for table in _live_tables(root)]
-    live = sql.query(_LIVE_SQL, tables=paths)["cache_key"].to_pylist() if paths else []
+    live = sql.query(_SQL["live_keys"], tables=paths)["cache_key"].to_pylist() if paths else []
     figures = {"answers_kept": 0, "answers_removed": 0, "shards_removed": 0, "damaged_removed": 0}
     before = time.time() - older_than_days * 86_400
     for folder in _folders(root):
@@ -87,7 +76,7 @@ def export_labels(root: Path, target: Path) -> int:
     connection.register("shards", pa.concat_tables([shard_schema().empty_table().drop_columns(told), *shards]))
     with disk_errors("export the labels", target), scratch_folder(root / "scratch") as scratch:
         written = scratch / "labels.parquet"
-        sql.execute(_EXPORT_SQL, on=connection, tables=[Path(table["path"]) for table in tables], target=str(written))
+        sql.execute(_SQL["export"], on=connection, tables=[Path(table["path"]) for table in tables], target=str(written))
         rows = sql.query("SELECT count(*) AS n FROM read_parquet($path)", path=written).to_pylist()[0]["n"]
         move_into_place(written, target)
     return int(rows)
