@@ -81,7 +81,7 @@ def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConf
     dataset = registry.get(context.partition_key)
     settings = settings_of(GenerationSettings, "item_descriptions", config, dataset)
     build = partial(teacher.describe_items, dataset, settings.words)
-    wording = [template.sha256 for template in templates.DESCRIPTION]
+    wording = [templates.SHA256[template] for template in templates.DESCRIPTION]
     yield from _write(context, config, lake, settings, build, word_limit=settings.words, templates=wording)
 
 
@@ -101,7 +101,7 @@ def profiles_of(variant: Variant) -> dg.AssetsDefinition:
         settings = settings_of(GenerationSettings, "user_profiles", config, dataset, variant)
         words = min(settings.words, dataset.profile_words)
         build = partial(teacher.profile_users, dataset, words)
-        decides = {"template": templates.USER_PROFILE.sha256, "profile_words": words}
+        decides = {"template": templates.SHA256["user_profile"], "profile_words": words}
         yield from _write(context, config, lake, settings, build, word_limit=words, **decides)
 
     return user_profiles
@@ -123,7 +123,7 @@ def labels_of(variant: Variant) -> dg.AssetsDefinition:
         settings = settings_of(ReasoningSettings, "reasoning_labels", config, dataset, variant)
         sampling = settings_of(SamplingSettings, "sampling", config, dataset, variant)
         build = partial(teacher.reason_about_labels, dataset, settings, sampling)
-        wording = [templates.REASONING.sha256, templates.REASONING_BLIND.sha256]
+        wording = [templates.SHA256["reasoning"], templates.SHA256["reasoning_blind"]]
         drawn = sampling.model_dump(include={"k", "explained_rows", "seed"})
         # the question asks for that many words for each of two parts
         limit = 2 * settings.words

@@ -23,7 +23,7 @@ PredictionConfig = step_config("PredictionConfig", {"training": TrainingSettings
 
 def model_settings(reference: str) -> dict[str, str]:
     """What decides an answer of the student's base besides the rows."""
-    return {"identity": store.identity(reference), "prefix": templates.STUDENT_OUTPUT.sha256}
+    return {"identity": store.identity(reference), "prefix": templates.SHA256["student_output"]}
 
 
 def keys_of(variant: Variant, *tables: str) -> list[dg.AssetKey]:
@@ -53,7 +53,7 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
             tables = {table: inputs[variant.asset(table)] for table in variant.inputs}
             return build_splits(dataset, variant, sampling, tables, log=context.log.info)
 
-        wording = {template.name: template.sha256 for template in templates.STUDENT}
+        wording = {template: templates.SHA256[template] for template in templates.STUDENT}
         # where reasonings are learnt, their table holds the K rows
         drawn = sampling.model_dump(include={"valid_rows", "seed"} | ({"k"} if not variant.reasoning else set()))
         settings = {"sampling": drawn, "kind": dataset.item_kind, "templates": wording, **variant.facts}

@@ -89,7 +89,7 @@ def profile_users(dataset: Dataset, words: int, inputs: Inputs, writer: Writer) 
     texts = {text.row: vars(text) for text in written.texts}
     nothing = {"text": "", "status": "empty"}
     rows = [{"dataset": dataset.name, "user_id": user, **texts.get(user, nothing)} for user in sorted(users)]
-    return _output(TABLES["user_profiles"], rows, written.metrics, writer, templates.USER_PROFILE)
+    return _output(TABLES["user_profiles"], rows, written.metrics, writer, "user_profile")
 
 
 def reason_about_labels(
@@ -135,14 +135,12 @@ def reason_about_labels(
     mode = "conditioned_fallback" if blind else "conditioned"
     reasoned |= {text.row: {**vars(text), "teacher_mode": mode} for text in told.texts}
     rows = [row | reasoned[window_name(row)] for row in chosen]
-    template = templates.REASONING_BLIND if blind else templates.REASONING
+    template = "reasoning_blind" if blind else "reasoning"
     return _output(TABLES["reasoning_labels"], rows, metrics | told.metrics, writer, template)
 
 
-def _output(
-    schema: TableSchema, rows: list[dict[str, Any]], metrics: Mapping[str, float], writer: Writer, *used: templates.Template
-) -> Output:
-    """The table of the rows' columns that the schema names; those that a row lacks are null."""
+def _output(schema: TableSchema, rows: list[dict[str, Any]], metrics: Mapping[str, float], writer: Writer, *used: str) -> Output:
+    """The table of the rows' columns that the schema names, null where a row lacks one; `used` are the templates asked with."""
     import pyarrow as pa
 
     failed = [f"- {' '.join(str(row[name]) for name in schema.key)}: {row['error']}" for row in rows if row.get("error")]
@@ -151,5 +149,5 @@ def _output(
         metrics=metrics,
         details={"failed_rows": "\n".join(failed[:20])} if failed else {},
         models=({"role": "teacher", "reference": writer.model, "engine": writer.identity.engine},),
-        prompts={template.name: template.sha256 for template in used},
+        prompts={template: templates.SHA256[template] for template in used},
     )

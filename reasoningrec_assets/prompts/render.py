@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reasoningrec_assets.prompts import templates
+from reasoningrec_assets.prompts.templates import ANSWERS, TEXTS
 from reasoningrec_assets.prompts.text import one_line, plain_text
 
 MAX_FIELD = 300  # longest title or genre list in characters; some real titles are dumps of whole pages
@@ -57,34 +57,34 @@ def history_lines(history: Sequence[tuple[Item, bool]]) -> str:
 
 def description_prompt(item: Item, *, kind: str, words: int, reviews: Sequence[str] = ()) -> str:
     """The question that asks the teacher to describe one item, from its seller's words and its reviews where there are any."""
-    question = templates.ITEM_DESCRIPTION.fill(kind=kind, words=words, item=item_text(item))
+    question = TEXTS["item_description"].format(kind=kind, words=words, item=item_text(item))
     about, *quoted = (
         text.replace('"', "'") for text in (_field(item.about or ""), *map(one_line, reviews))
     )  # to end no quotation
-    question += templates.ITEM_ABOUT.fill(about=about) if about else ""
+    question += TEXTS["item_about"].format(about=about) if about else ""
     lines = "\n".join(f'- "{review}"' for review in quoted)
-    return question + (templates.ITEM_REVIEWS.fill(reviews=lines) if reviews else "")
+    return question + (TEXTS["item_reviews"].format(reviews=lines) if reviews else "")
 
 
 def profile_prompt(history: Sequence[tuple[Item, bool]], *, kind: str, words: int) -> str:
     """The question that asks the teacher for a user's profile."""
-    return templates.USER_PROFILE.fill(kind=kind, words=words, history=history_lines(history))
+    return TEXTS["user_profile"].format(kind=kind, words=words, history=history_lines(history))
 
 
 def reasoning_prompt(window: Window, *, liked: bool, kind: str, words: int) -> str:
     """The question that asks the teacher why a known label came about (paper section 3, label-conditioned)."""
-    return templates.REASONING.fill(words=words, verdict="liked" if liked else "disliked", **_shown(window, kind))
+    return TEXTS["reasoning"].format(words=words, verdict="liked" if liked else "disliked", **_shown(window, kind))
 
 
 def blind_prompt(window: Window, *, kind: str, words: int) -> str:
     """The question that has the teacher predict the label itself before it gives its reasons."""
-    return templates.REASONING_BLIND.fill(words=words, **_shown(window, kind))
+    return TEXTS["reasoning_blind"].format(words=words, **_shown(window, kind))
 
 
 def parse_answer(text: str) -> tuple[bool | None, str]:
     """The label that an answer predicts, None where it says neither or both, and the reasoning after it."""
     match = _PREDICTION.match(text)
-    return (None, text) if match is None else (match["answer"].lower() == templates.ANSWERS[True].lower(), match["rest"].strip())
+    return (None, text) if match is None else (match["answer"].lower() == ANSWERS[True].lower(), match["rest"].strip())
 
 
 def student_record(
@@ -97,14 +97,14 @@ def student_record(
     The label comes before the reasoning on purpose: with it last, teacher forcing shows the model the reasoning, which
     gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
     """
-    instruction = templates.LABEL_INSTRUCTION if label_only else templates.STUDENT_INSTRUCTION
+    instruction = TEXTS["label_instruction" if label_only else "student_instruction"]
     if lists:
         titled = [(_bare(item), tag) for item, tag in window.history]
         window = Window(tuple(sorted(titled, key=lambda pair: not pair[1])), _bare(window.target))
     order = "those liked first" if lists else "oldest first"
-    asked = templates.STUDENT_INPUT.fill(hints=hints, order=order, **_shown(window, kind))
+    asked = TEXTS["student_input"].format(hints=hints, order=order, **_shown(window, kind))
     answer = student_answer(liked=liked, reasoning="" if label_only else reasoning)
-    return {"instruction": instruction.fill(kind=kind), "input": asked, "output": answer}
+    return {"instruction": instruction.format(kind=kind), "input": asked, "output": answer}
 
 
 class _Share(float):
@@ -117,14 +117,14 @@ class _Share(float):
 
 def grounding(figures: Mapping[str, float], kind: str) -> str:
     """What is known of the floors' figures in words: ``likes`` of ``shown``, the target's smoothed ``share``, its ``expected`` like."""
-    said = {"shown": templates.HINT_HISTORY, "share": templates.HINT_ITEM, "expected": templates.HINT_FACTORISATION}
+    said = {"shown": "hint_history", "share": "hint_item", "expected": "hint_factorisation"}
     known = {name: _Share(value) for name, value in figures.items()}
-    return "".join(template.fill(kind=kind, **known) for figure, template in said.items() if figure in known)
+    return "".join(TEXTS[template].format(kind=kind, **known) for figure, template in said.items() if figure in known)
 
 
 def student_answer(*, liked: bool, reasoning: str) -> str:
     """The answer that the student learns: the prediction, then the reasoning on one line where there is one."""
-    return templates.STUDENT_OUTPUT.fill(answer=templates.ANSWERS[liked], reasoning=one_line(reasoning)).rstrip()
+    return TEXTS["student_output"].format(answer=ANSWERS[liked], reasoning=one_line(reasoning)).rstrip()
 
 
 def student_message(record: Mapping[str, str]) -> str:

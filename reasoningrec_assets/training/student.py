@@ -39,7 +39,7 @@ from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.variants import Variant
 
 Log = Callable[[str], None]
-STUDENT_TEMPLATES = {template.name: template.sha256 for template in templates.STUDENT}
+STUDENT_TEMPLATES = {template: templates.SHA256[template] for template in templates.STUDENT}
 
 
 def build_splits(
