@@ -1,8 +1,5 @@
 """Shared prompt prefixes, computed once: of a CPU run's prompts, chat header and instruction are a fifth to a half."""
 
-from __future__ import annotations
-
-import copy
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
@@ -19,23 +16,13 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return shared if len(shared) >= SHORTEST else []
 
 
-class PrefixCache:
-    """Keys and values that a causal language model has for a prefix, possibly empty, handed out for batches of any size."""
+def prefix_cache(model: Any, prefix: Sequence[int], rows: int, device: str) -> Any:
+    """Keys and values that a causal language model has for a prefix, for a batch of `rows`; None where the prefix is empty."""
+    import torch
 
-    def __init__(self, model: Any, prefix: Sequence[int], device: str) -> None:
-        import torch
-
-        self.length = len(prefix)
-        self._cache: Any = None
-        if prefix:
-            ids = torch.tensor([list(prefix)], device=device)
-            with torch.inference_mode():
-                self._cache = model.get_decoder()(input_ids=ids, use_cache=True).past_key_values
-
-    def for_batch(self, rows: int) -> Any:
-        """A cache of its own for a batch of `rows`, or None where there is no prefix."""
-        if self._cache is None:
-            return None
-        cache = copy.deepcopy(self._cache)
+    if not prefix:
+        return None
+    with torch.inference_mode():
+        cache = model.get_decoder()(input_ids=torch.tensor([list(prefix)], device=device), use_cache=True).past_key_values
         cache.batch_repeat_interleave(rows)
-        return cache
+    return cache

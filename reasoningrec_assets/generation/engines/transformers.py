@@ -16,7 +16,7 @@ from reasoningrec_assets.generation.engines import prompts_that_fit
 from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
-from reasoningrec_assets.models.prefix import PrefixCache, common_prefix
+from reasoningrec_assets.models.prefix import common_prefix, prefix_cache
 from reasoningrec_assets.prompts.chat import Chat
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TransformersEngine:
         started = time.monotonic()
         rows = [prompts[key] for key in keys]
         prefix = common_prefix(rows)
-        shared = PrefixCache(self.model, prefix, self.device)
+        shared = prefix_cache(self.model, prefix, len(rows), self.device)
         rests = [prompt[len(prefix) :] for prompt in rows]
         width = max(map(len, rests))
         pad, end = self.chat.tokenizer.pad_token_id, self.chat.tokenizer.eos_token_id
@@ -94,7 +94,7 @@ class TransformersEngine:
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                past_key_values=shared.for_batch(len(keys)),
+                past_key_values=shared,
                 max_new_tokens=sampling.max_new_tokens,
                 do_sample=warm,
                 temperature=sampling.temperature if warm else None,
