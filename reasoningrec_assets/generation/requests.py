@@ -39,19 +39,15 @@ class Answer:
     """What came back for one key, the same from every engine; tokens, seconds and attempts are summed over all tries."""
 
     key: str
-    text: str
-    finish_reason: str  # stop, or length where the answer was cut at the token limit; empty after an error
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float  # share of its batch's time
+    # by default as where a request failed
+    text: str = ""
+    finish_reason: str = ""  # stop, or length where the answer was cut at the token limit; empty after an error
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0  # share of its batch's time
     attempts: int = 1
     first_logprobs: dict[str, float] = field(default_factory=dict[str, float])
     error: str | None = None  # why there is no text
-
-
-def failed(key: str, error: str, *, attempts: int = 1) -> Answer:
-    """The answer to a request that got none."""
-    return Answer(key, "", "", 0, 0, 0.0, attempts=attempts, error=error)
 
 
 @dataclass(frozen=True)

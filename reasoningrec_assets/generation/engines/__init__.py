@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, TextGenerator, failed
+from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, TextGenerator
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
 
@@ -47,5 +47,5 @@ def prompts_that_fit(
             prompts[key] = ids
         else:
             problem = f"the prompt has {len(ids)} tokens, and with {new} new ones exceeds the model's context of {context}"
-            flagged[key] = failed(key, problem, attempts=0)
+            flagged[key] = Answer(key, error=problem, attempts=0)
     return prompts, flagged

@@ -15,7 +15,7 @@ from typing import Any
 import openai  # noqa: TID253 - this module itself is imported only where its engine is the one that is used
 
 from reasoningrec_assets.errors import PermanentError, TransientError
-from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, failed
+from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling
 from reasoningrec_assets.settings import EngineSettings
 
 KEY = "OPENAI_API_KEY"
@@ -67,12 +67,12 @@ class OpenAIEngine:
                 except LASTING as error:
                     raise self._unusable(error) from None
                 except openai.BadRequestError as error:  # this request alone, such as one that is longer than the context
-                    return failed(key, self._redacted(error))
+                    return Answer(key, error=self._redacted(error))
                 except openai.APIError as error:
                     unreachable.append(error)
-                    return failed(key, self._redacted(error), attempts=self.settings.retries + 1)
+                    return Answer(key, error=self._redacted(error), attempts=self.settings.retries + 1)
                 except (ValueError, TypeError, LookupError, AttributeError) as error:  # an answer of another form
-                    return failed(key, f"the server's answer cannot be read: {self._redacted(error)}")
+                    return Answer(key, error=f"the server's answer cannot be read: {self._redacted(error)}")
 
         async with self._client() as client:
             answers = await asyncio.gather(*(one(key, self._arguments(key, request, sampling)) for key, request in chunk))
