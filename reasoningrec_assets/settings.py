@@ -4,8 +4,6 @@ Weakest first: the profile (`REASONINGREC_PROFILE`), the dataset's record, the v
 resolved values reach the domain code and the receipts.
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +13,8 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reasoningrec_assets.errors import PermanentError
+
+Quantization = Literal["none", "int8", "nf4"]  # what transformers loads with bitsandbytes
 
 
 class Section(BaseModel):
@@ -27,7 +27,7 @@ class EngineSettings(Section):
     """Where the teacher runs: in this process, in a child process with vLLM, or behind the URL of a server."""
 
     kind: Literal["transformers", "vllm", "openai"] = Field("transformers", description="openai is any compatible server.")
-    quantization: Literal["none", "int8", "nf4", "fp8"] = Field(
+    quantization: Literal[Quantization, "fp8"] = Field(
         default="none", description="Where memory is short: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key."
     )
     adapter: str | None = Field(default=None, description="Folder of a LoRA adapter for the teacher. Part of every cache key.")
@@ -115,9 +115,7 @@ class TrainingSettings(Section):
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(ge=1, le=1024, description="Rows per optimizer step.")
     tokens_per_micro_batch: int = Field(ge=64, description="Tokens in one backward pass; bounds memory, not the result.")
-    quantization: Literal["none", "int8", "nf4"] = Field(
-        "none", description="Frozen base in 8 bits (paper) or 4, by bitsandbytes."
-    )
+    quantization: Quantization = Field("none", description="Frozen base in 8 bits (paper) or 4, by bitsandbytes.")
     max_memory: dict[str, str] | None = Field(None, description='A base on several cards: memory of each, as {"0": "20GiB"}.')
     activation_checkpointing: bool = Field(False, description="A third slower and far less memory, for cards of 24 GB and less.")
     label_weight: float = Field(default=1, gt=0, le=10_000, description="Weight of the label's token in the loss (paper: 1).")
@@ -172,6 +170,7 @@ class Profile(Section):
 
 Texts = Literal["item_descriptions", "user_profiles", "reasoning_labels"]
 SectionName = Literal["engine", Texts, "sampling", "training", "scoring", "evaluation", "recommendations"]
+Sections = Mapping[SectionName, Mapping[str, Any]]
 S = TypeVar("S", bound=Section)
 
 
@@ -184,26 +183,16 @@ def load_profile(reference: str | None = None) -> Profile:
     folder = Path(__file__).parent / "profiles"
     shipped = folder / f"{wanted}.toml"
     path = shipped if shipped.is_file() else Path(wanted)
-    known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise PermanentError(
-            "read the profile",
-            where=str(path),
-            problem=str(error),
-            remedy=f"Set REASONINGREC_PROFILE to one of {known}, or to the path of a TOML file",
-        ) from error
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+        remedy = f"Set REASONINGREC_PROFILE to one of {known}, or to the path of a TOML file"
+        raise PermanentError("read the profile", where=str(path), problem=str(error), remedy=remedy) from error
     return _validated(Profile, {"name": path.stem, **values}, str(path))
 
 
-def resolve(
-    kind: type[S],
-    section: SectionName,
-    dataset: Mapping[SectionName, Mapping[str, Any]],
-    variant: Mapping[SectionName, Mapping[str, Any]],
-    overrides: Mapping[str, Any],
-) -> S:
+def resolve(kind: type[S], section: SectionName, dataset: Sections, variant: Sections, overrides: Mapping[str, Any]) -> S:
     """The settings of one section for a dataset, a variant of the study and a run, in whose `overrides` None means not set."""
     values = getattr(load_profile(), section).model_dump() | dataset.get(section, {}) | variant.get(section, {})
     values |= {name: value for name, value in overrides.items() if value is not None}

@@ -10,16 +10,16 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
+from reasoningrec_assets.settings import Quantization
 from reasoningrec_assets.wheels import fetch_wheel
 
 if TYPE_CHECKING:
     import torch
 
-Quantization = Literal["none", "int8", "nf4"]
 _LOCAL: Any = {"local_files_only": True, "trust_remote_code": False}
 
 

@@ -18,6 +18,7 @@ from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.prefix import common_prefix, prefix_cache
 from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.settings import Quantization
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,7 @@ def open_engine(
     *,
     batch_size: int,
     adapter: Path | None = None,
-    quantization: store.Quantization = "none",
+    quantization: Quantization = "none",
     log: Callable[[str], None] = print,
 ) -> Generator[TransformersEngine]:
     """Hold a device and load a model on it, with a LoRA adapter where one is given, for the length of the block."""
