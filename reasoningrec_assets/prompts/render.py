@@ -3,8 +3,6 @@
 Everything that comes from data is quoted on one line, so a title cannot open a section of its own.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +41,7 @@ class Window:
 
 def item_text(item: Item) -> str:
     """An item on one line: title and year, then genres, brand, price and description, each only where it exists."""
-    text = _title(item)
+    text = f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")
     text += f"; {_field(', '.join(item.genres))}" if item.genres else ""
     text += f"; by {_field(item.brand)}" if item.brand else ""
     text += f"; price {_field(item.price)}" if item.price else ""
@@ -58,9 +56,8 @@ def history_lines(history: Sequence[tuple[Item, bool]]) -> str:
 def description_prompt(item: Item, *, kind: str, words: int, reviews: Sequence[str] = ()) -> str:
     """The question that asks the teacher to describe one item, from its seller's words and its reviews where there are any."""
     question = TEXTS["item_description"].format(kind=kind, words=words, item=item_text(item))
-    about, *quoted = (
-        text.replace('"', "'") for text in (_field(item.about or ""), *map(one_line, reviews))
-    )  # to end no quotation
+    # a double quote inside would end the quotation
+    about, *quoted = (text.replace('"', "'") for text in (_field(item.about or ""), *map(one_line, reviews)))
     question += TEXTS["item_about"].format(about=about) if about else ""
     lines = "\n".join(f'- "{review}"' for review in quoted)
     return question + (TEXTS["item_reviews"].format(reviews=lines) if reviews else "")
@@ -151,10 +148,6 @@ def fields_cut(item: Item) -> int:
 
 def _bare(item: Item) -> Item:
     return Item(item.title, year=item.year)
-
-
-def _title(item: Item) -> str:
-    return f'"{_field(item.title)}"' + (f" ({item.year})" if item.year else "")
 
 
 def _field(value: str) -> str:
