@@ -1,7 +1,5 @@
 """The machine: which device there is, who holds it, and in which precision to compute on it. Models don't belong here."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import itertools
@@ -85,7 +83,7 @@ def _prepare(taken: list[str], visible: list[str]) -> Device:
     return Device(taken[0], "cpu")
 
 
-def precision(device: Device) -> torch.dtype:
+def precision(device: Device) -> "torch.dtype":
     """The precision to compute in: bf16 on CUDA and on processors with bf16 instructions, else fp32."""
     import torch
 

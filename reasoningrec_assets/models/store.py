@@ -3,8 +3,6 @@
 Weights are safetensors only and remote code is never trusted: a model folder cannot run anything here.
 """
 
-from __future__ import annotations
-
 import gc
 import re
 import zipfile
@@ -128,7 +126,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_causal_model(
     folder: Path,
-    dtype: torch.dtype,
+    dtype: "torch.dtype",
     device: str,
     *,
     quantization: Quantization = "none",

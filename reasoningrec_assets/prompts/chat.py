@@ -1,7 +1,5 @@
 """The model's own chat format in tokens, shared by training, scoring and generation: their prompts cannot differ by a blank."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What prompts may say of items and users, looked up in the tables that a variant passes; the wording is in `render`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small repairs of text: what a model or a raw file may hold and a prompt or table must not. Nothing depends on a model."""
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata
