@@ -31,7 +31,7 @@ from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import grounding, student_answer, student_record
-from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.settings import EngineSettings, SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.lora import train_adapter
@@ -172,7 +172,8 @@ def open_student(
     data_root, adapter = inputs.lake.root, inputs.find("lora_model")
     if adapter is not None:
         _same_base(adapter, base_model)
-    with open_engine(base_model, data_root, batch_size=scoring.batch_size, adapter=adapter, log=log) as engine:
+    settings = EngineSettings.model_validate({"adapter": str(adapter) if adapter else None})
+    with open_engine(base_model, data_root, settings, batch_size=scoring.batch_size, log=log) as engine:
         writer = Writer(
             model=base_model,
             # an adapter's folder is named by its content

@@ -27,11 +27,7 @@ def open_engine(
         return vllm.open_engine(model, data_root, settings, log=log)
     from reasoningrec_assets.generation.engines import transformers
 
-    adapter = Path(settings.adapter) if settings.adapter else None
-    assert settings.quantization != "fp8", "the settings refuse it for this engine"
-    return transformers.open_engine(
-        model, data_root, batch_size=batch_size, adapter=adapter, quantization=settings.quantization, log=log
-    )
+    return transformers.open_engine(model, data_root, settings, batch_size=batch_size, log=log)
 
 
 def prompts_that_fit(

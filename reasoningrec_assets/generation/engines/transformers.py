@@ -18,7 +18,7 @@ from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.prefix import common_prefix, prefix_cache
 from reasoningrec_assets.prompts.chat import Chat
-from reasoningrec_assets.settings import Quantization
+from reasoningrec_assets.settings import EngineSettings
 
 if TYPE_CHECKING:
     import torch
@@ -148,22 +148,17 @@ class TransformersEngine:
 
 @contextlib.contextmanager
 def open_engine(
-    reference: str,
-    data_root: Path,
-    *,
-    batch_size: int,
-    adapter: Path | None = None,
-    quantization: Quantization = "none",
-    log: Callable[[str], None] = print,
+    reference: str, data_root: Path, settings: EngineSettings, *, batch_size: int, log: Callable[[str], None] = print
 ) -> Generator[TransformersEngine]:
     """Hold a device and load a model on it, with a LoRA adapter where one is given, for the length of the block."""
+    assert settings.quantization != "fp8", "the settings refuse it for this engine"
     folder = store.resolve(reference, data_root, log=log)
     with compute.lease(log=log) as device:
         dtype = compute.precision(device)
-        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}, quantisation {quantization}")
-        model = store.load_causal_model(folder, dtype, device.torch_name, quantization=quantization)
-        if adapter is not None:
-            model = store.with_adapter(model, adapter)
+        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}, quantisation {settings.quantization}")
+        model = store.load_causal_model(folder, dtype, device.torch_name, quantization=settings.quantization)
+        if settings.adapter:
+            model = store.with_adapter(model, Path(settings.adapter))
         chat = Chat(store.load_tokenizer(folder))
         engine = TransformersEngine(model, chat, device.torch_name, batch_size=batch_size, log=log)
         try:
