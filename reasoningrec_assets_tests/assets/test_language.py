@@ -154,7 +154,7 @@ def test_amazons_descriptions_are_asked_for_with_reviews_that_tell_of_no_target(
     described = {row["item_id"] for row in rows_of(fashion, "item_descriptions", "fashion")}
     assert described == {row["item_id"] for row in rows_of(fashion, "item_reviews", "fashion")} == set(asked)
     receipt = fashion.lake.newest("item_descriptions", "fashion")
-    assert set(receipt.prompts) == {"item_description", "item_reviews"}
+    assert set(receipt.prompts) == {"item_description", "item_about", "item_reviews"}
     assert {"asset": "item_reviews", "column": "reviews"} in receipt.column_lineage["text"]
     report = {row["rule"]: row["rows"] for row in rows_of(fashion, "cleaning_report", "fashion")}
     assert (report["price_no_amount"], report["item_without_row"]) == (8, 1)
