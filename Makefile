@@ -53,9 +53,9 @@ test: $(INSTALLED) ## all tests
 test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
 	$(BIN)/pytest -m engines
 
-test-operations: $(INSTALLED) ## the tests with a browser, Postgres, S3, Ray: installs what is missing, Chromium and Postgres by apt
-	command -v chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-	  (apt-get update -qq && apt-get install -y -qq chromium postgresql)
+test-operations: $(INSTALLED) ## the tests with a browser, Postgres, S3, Ray: installs what is missing, by pip and apt
+	(command -v chromium && command -v rclone && ls /usr/lib/postgresql/*/bin/initdb) >/dev/null 2>&1 || \
+	  (apt-get update -qq && apt-get install -y -qq chromium postgresql rclone)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operations]'
 	$(BIN)/pytest -m operations
 

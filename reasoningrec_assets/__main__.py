@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.data = options.data.absolute()
     try:
-        if options.command != "mirror" and not (options.data / "receipts").is_dir():
+        if not (options.data / "receipts").is_dir():
             problem, remedy = "nothing was materialized below it", "Check --data and REASONINGREC_DATA, or materialize an asset"
             raise PermanentError("read a data root", where=str(options.data), problem=problem, remedy=remedy)
         return (_look_after if options.command in CARE else _ask)(options, options.data)
@@ -47,7 +47,6 @@ ASK = {
 }
 CARE = {
     "doctor": "find what killed runs, full disks and damaged files left behind",
-    "mirror": "copy what another data root lacks; either may be an s3:// address",
     "cache": "what the generation cache holds, by model",
     "gc": "count the cache's answers that no live table refers to",
     "export-labels": "write all live texts with their provenance to one Parquet file",
@@ -68,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     made["doctor"].add_argument("--fix", action="store_true", help="do what is safe to do")
     made["gc"].add_argument("--older-than", type=float, default=30, metavar="DAYS", help="only shards older than this (30)")
     made["gc"].add_argument("--delete", action="store_true", help="remove them")
-    for name, words in {"mirror": ("source", "target"), "export-labels": ("path",), "export-rows": ("partition", "path")}.items():
-        for word in words:
-            made[name].add_argument(word)
+    made["export-rows"].add_argument("partition")
+    for name in ("export-labels", "export-rows"):
+        made[name].add_argument("path", type=Path)
     return parser
 
 
@@ -100,7 +99,6 @@ def _ask(options: argparse.Namespace, root: Path) -> int:
 def _look_after(options: argparse.Namespace, root: Path) -> int:
     from reasoningrec_assets import doctor
     from reasoningrec_assets.generation import housekeeping
-    from reasoningrec_assets.lake.mirror import mirror
     from reasoningrec_assets.training.exchange import export
 
     left = 0
@@ -112,8 +110,6 @@ def _look_after(options: argparse.Namespace, root: Path) -> int:
             left += not fixed
             print(f"{found.where}: {found.problem}. {'Mended' if fixed else found.remedy}.")
         print(f"{left} left to do" if left else "all is well")
-    elif options.command == "mirror":
-        print(f"{mirror(options.source, options.target)} files copied to {options.target}")
     elif options.command == "cache":
         rows = housekeeping.statistics(root)
         print(markdown(list(rows[0]), (row.values() for row in rows)) if rows else "it is empty")
@@ -122,9 +118,9 @@ def _look_after(options: argparse.Namespace, root: Path) -> int:
         print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items()))
         print("" if options.delete else "nothing was removed; run again with --delete")
     elif options.command == "export-labels":
-        print(f"{housekeeping.export_labels(root, Path(options.path).absolute())} rows in {options.path}")
+        print(f"{housekeeping.export_labels(root, options.path.absolute())} rows in {options.path}")
     else:
-        print(*export(Lake(root), options.partition, Path(options.path)), sep="\n")
+        print(*export(Lake(root), options.partition, options.path), sep="\n")
     return int(left > 0)
 
 

@@ -89,7 +89,7 @@ def _exact_groups(reader: "pa.RecordBatchReader", size: int) -> "Iterator[pa.Tab
         yield rest
 
 
-def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, object]]:
+def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """All rows of a table as dictionaries; for tables that fit in memory, such as texts and splits."""
     import pyarrow.parquet as pq
 

@@ -1,7 +1,5 @@
 """Checkpoints of a training that say what they are: a killed one goes on from the last that is whole."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Student rows as token ids in the shared chat format, fitted into the context. No models here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

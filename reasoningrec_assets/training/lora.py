@@ -3,8 +3,6 @@
 The loss is the cross-entropy of the answer's tokens alone; the output matrix is applied only where the loss needs it.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +131,7 @@ def _linear(step: int, *, warmup: int, total: int) -> float:
     return (step + 1) / warmup if step < warmup else max(0.0, (total - step) / max(1, total - warmup))
 
 
-def _validated(run: _Run, progress: Progress, valid: Sequence[EncodedRow], steps: int, tokens_per_batch: int) -> bool:
+def _validated(run: "_Run", progress: Progress, valid: Sequence[EncodedRow], steps: int, tokens_per_batch: int) -> bool:
     """Score the validation rows after an epoch, note the outcome, and say whether it is the best so far."""
     run.model.eval()
     device = run.device.torch_name

@@ -4,8 +4,6 @@ A row is a path of segments: itself, or what it shares with other rows and then 
 tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ class Segment:
 
     start: int
     stop: int
-    parents: tuple[Segment, ...] = ()
+    parents: tuple["Segment", ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Scores: the log-odds of Yes against No, from one forward pass per row; metrics of them are not made here."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The student's life: its rows, its training, its predictions; zero-shot and fine-tuned differ in the adapter alone."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -212,9 +210,7 @@ def predict(
     import pyarrow as pa
 
     adapter = inputs.find("lora_model")
-    rows: list[dict[str, Any]] = [
-        row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"
-    ]
+    rows = [row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
     with open_student(inputs, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
         scores, explanations, figures = answer(rows, lambda _: wanted)

@@ -1,7 +1,5 @@
 """What the student may be told, what it learns and how it answers: every variant of the study, as `variants.toml` has it."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
