@@ -1,7 +1,7 @@
 """Every table of the lake, as `schemas.toml` declares them: for the Parquet writer, the UI's schema and lineage, and the checks."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,12 @@ class TableSchema:
         types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
         types |= {f"list<{name}>": pa.list_(types[name]) for name in ("string", "bool")}
         return pa.schema([pa.field(column.name, types[column.type], nullable=column.nullable) for column in self.columns])
+
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
+        """Rows as Arrow; what the schema does not name is left out."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(rows, schema=self.arrow())
 
 
 def _columns(declared: Mapping[str, Any], common: Mapping[str, Any]) -> Iterator[Column]:

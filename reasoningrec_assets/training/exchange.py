@@ -46,8 +46,6 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
 
     PermanentError, with the row, where one is no record of the three texts or its output predicts neither Yes nor No.
     """
-    import pyarrow as pa
-
     rows: list[dict[str, Any]] = []
     if lacking := [f"{split}.json" for split in SPLITS if split not in files]:
         raise _refused(Path(dataset.name), f"it has no {', '.join(lacking)}: its adapter is {dataset.adapter}, not published")
@@ -67,7 +65,7 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
             called = {"dataset": dataset.name, "split": split, "user_id": f"row {place}", "target_item_id": split, "label": label}
             rows.append(called | _fields(record))
     counts = {f"{split}_rows": float(sum(row["split"] == split for row in rows)) for split in SPLITS}
-    return Output(table=pa.Table.from_pylist(rows, schema=TABLES["sft_splits"].arrow()), metrics=counts)
+    return Output(TABLES["sft_splits"].table(rows), counts)
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:

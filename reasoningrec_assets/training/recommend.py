@@ -33,8 +33,6 @@ def recommend(
     A candidate is never an item that the user has rated. A user whose history, and all that is `decided` besides, are those of
     the newest ``recommendations`` keeps its rows and costs nothing: the student is opened for the others alone.
     """
-    import pyarrow as pa
-
     values: Row = {**settings.model_dump(), "events": inputs["cleaned_interactions"], "items": inputs["items"]}
     values["history_length"] = dataset.history_length
     people: list[Row] = query(_SQL["users"], **values).to_pylist()
@@ -54,8 +52,8 @@ def recommend(
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
     rows.sort(key=lambda row: (row["user_id"], row["rank"]))
     counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(asked) - len(fresh)}
-    table = pa.Table.from_pylist(rows, schema=TABLES["recommendations"].arrow())
-    return Output(table, {name: float(count) for name, count in counts.items()}, prompts=STUDENT_TEMPLATES, device=device)
+    figures = {name: float(count) for name, count in counts.items()}
+    return Output(TABLES["recommendations"].table(rows), figures, prompts=STUDENT_TEMPLATES, device=device)
 
 
 def _recommended(

@@ -47,8 +47,6 @@ def build_splits(
 
     `tables` are those of `variant.inputs`. The K rows are those that have a reasoning, where it learns reasonings.
     """
-    import pyarrow as pa
-
     windows = tables["interaction_windows"]
     texts = {"descriptions": "item_descriptions", "profiles": "user_profiles"}
     context = load_context(tables["items"], **{seen: tables[table] for seen, table in texts.items() if table in variant.inputs})
@@ -80,7 +78,7 @@ def build_splits(
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
     return Output(
-        table=pa.Table.from_pylist([_example(dataset, row) | record(row) for row in chosen], schema=TABLES["sft_splits"].arrow()),
+        table=TABLES["sft_splits"].table([_example(dataset, row) | record(row) for row in chosen]),
         metrics={
             "train_rows_without_reasoning": float(bare),
             **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
@@ -207,8 +205,6 @@ def predict(
     dataset: Dataset, method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning."""
-    import pyarrow as pa
-
     adapter = inputs.find("lora_model")
     rows = [row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
@@ -231,7 +227,7 @@ def predict(
         metrics |= {} if found is None else {f"{split}_auc": found}
     used = ({"role": "student base", "reference": base_model},)
     return Output(
-        table=pa.Table.from_pylist(table, schema=TABLES["predictions"].arrow()),
+        table=TABLES["predictions"].table(table),
         metrics=metrics,
         models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
         prompts=STUDENT_TEMPLATES,
