@@ -81,9 +81,7 @@ class GenerationSettings(Section):
 class ReasoningSettings(GenerationSettings):
     """How the reasoning about labels is written."""
 
-    teacher_mode: Literal["conditioned", "blind"] = Field(
-        "conditioned", description="Told the label (paper), or to predict first."
-    )
+    teacher_mode: Literal["conditioned", "blind"] = Field("conditioned", description="Told the label (paper), or to predict.")
     blind_samples: int = Field(
         default=4, ge=1, le=64, description="blind: answers per row; the first that predicts right is kept."
     )

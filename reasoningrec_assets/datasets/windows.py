@@ -30,24 +30,13 @@ def build(
     """The windows of the dataset, sorted by split (train, valid, test), user id and time, to be read once; and counts.
 
     Leave-last-out (paper section 4): with s a user's items in time order and H the history length, the targets are s[-3]
-    (train), s[-2] (valid) and s[-1] (test), each with the H items before it, or as many as there are::
-
-        s       ... -7 -6 -5 -4 -3 -2 -1        H = 4
-        train       [h  h  h  h] T
-        valid          [h  h  h  h] T
-        test              [h  h  h  h] T
-
-    Profile items are the first ``min(profile_items, n - profile_skip_last)``, none where that is not positive.
-    ``users_with_short_history`` have fewer than H items before the train target.
+    (train), s[-2] (valid) and s[-1] (test), each with the H items before it, or as many as there are. Profile items are the
+    first ``min(profile_items, n - profile_skip_last)``, none where that is not positive. ``users_with_short_history`` have
+    fewer than H items before the train target.
 
     Global-temporal, where the dataset has cut dates: each split is what happened from its cut to the next one, at most
-    ``targets_per_user`` rows of a user; they see the user as the cut found them::
-
-        events    h h h | T T . . | T T T | T ->        each T of a split has the H events before the split's cut
-                      train     valid   test
-
-    So no row knows an event of its own split, a user's rows of one split share one history, and a user without an event
-    before the cut has no row. Profile items are the first ``profile_items`` before the train cut. PermanentError where a
+    ``targets_per_user`` rows of a user, each with the H events before the split's cut. So no row knows an event of its own
+    split, a user's rows of one split share one history, and a user without an event before the cut has no row. Profile items are the first ``profile_items`` before the train cut. PermanentError where a
     split has no row.
 
     Under both, a profile item is never an item that is one of the user's targets.
