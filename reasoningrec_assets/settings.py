@@ -82,9 +82,7 @@ class ReasoningSettings(GenerationSettings):
     """How the reasoning about labels is written."""
 
     teacher_mode: Literal["conditioned", "blind"] = Field("conditioned", description="Told the label (paper), or to predict.")
-    blind_samples: int = Field(
-        default=4, ge=1, le=64, description="blind: answers per row; the first that predicts right is kept."
-    )
+    blind_samples: int = Field(default=4, ge=1, le=64, description="blind: answers per row; the first right one is kept.")
 
     @model_validator(mode="after")
     def _draws_differ(self) -> Self:

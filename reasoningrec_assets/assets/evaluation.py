@@ -62,20 +62,14 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
         from reasoningrec_assets.metrics.text import BertScore
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
-        encoder = store.resolve(settings.encoder, inputs.lake.root, log=context.log.info)
+        counts = {"rows_in": int(figures["cleaned_interactions"]["rows_in"]), "dropped": left_out(figures)}
+        draws = settings.model_dump(include={"replicates", "seed"})
+        files = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
+        encoder = str(store.resolve(settings.encoder, inputs.lake.root, log=context.log.info))
         with compute.lease(log=context.log.info) as device:
-            table = evaluate(
-                {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
-                dataset=context.partition_key,
-                windows=inputs["interaction_windows"],
-                rows_in=int(figures["cleaned_interactions"]["rows_in"]),
-                dropped=left_out(figures),
-                texts=Texts(
-                    *(inputs[name] for name in EXPLAINING), BertScore(str(encoder), settings.encoder_layer, device.torch_name)
-                ),
-                replicates=settings.replicates,
-                seed=settings.seed,
-            )
+            scorer = BertScore(encoder, settings.encoder_layer, device.torch_name)
+            told = counts | {"texts": Texts(*(inputs[name] for name in EXPLAINING), scorer)} | draws
+            table = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], **told)
         models = ({"role": "encoder", "reference": settings.encoder},)
         details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
         return Output(table, metrics_by_name(table), models=models, details=details)
