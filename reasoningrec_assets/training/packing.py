@@ -4,6 +4,8 @@ A row is a path of segments: itself, or what it shares with other rows and then 
 tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding).
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,15 +16,7 @@ from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is laid twice: a segment of its own costs more
 _ATTENTION = "rows_apart"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of packed tokens, and the runs before it on its rows' path, outermost first."""
-
-    start: int
-    stop: int
-    parents: tuple["Segment", ...] = ()
+Spans = tuple[slice, ...]  # runs of packed tokens, one after another: a path that rows share, up to the last of them
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Pack:
     rows: Sequence[list[int]]
     ids: list[int] = field(default_factory=list[int])
     positions: list[int] = field(default_factory=list[int])  # of each token within its row
-    segments: list[Segment] = field(default_factory=list[Segment])
+    segments: list[Spans] = field(default_factory=list[Spans])  # each run once, with those before it on its rows' path
     places: list[list[int]] = field(default_factory=list[list[int]])  # of each row's tokens within `ids`
 
 
@@ -43,7 +37,7 @@ def pack(rows: Sequence[list[int]]) -> Pack:
     return packed
 
 
-def _lay(packed: Pack, members: Sequence[int], depth: int, parents: tuple[Segment, ...]) -> None:
+def _lay(packed: Pack, members: Sequence[int], depth: int, before: Spans) -> None:
     """Lay what the members, equal in their first `depth` tokens, have after those."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for member in members:
@@ -51,14 +45,14 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, parents: tuple[Segmen
     for group in groups.values():
         alike = [packed.rows[member] for member in group]
         common = alike[0][depth : _common(alike)]
-        segment = Segment(len(packed.ids), len(packed.ids) + len(common), parents)
+        own = slice(len(packed.ids), len(packed.ids) + len(common))
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))
-        packed.segments.append(segment)
+        packed.segments.append((*before, own))
         for member in group:
-            packed.places[member].extend(range(segment.start, segment.stop))
+            packed.places[member].extend(range(own.start, own.stop))
         if longer := [member for member in group if len(packed.rows[member]) > depth + len(common)]:
-            _lay(packed, longer, depth + len(common), (*parents, segment))
+            _lay(packed, longer, depth + len(common), (*before, own))
 
 
 def _common(rows: Sequence[list[int]]) -> int:
@@ -85,6 +79,8 @@ def packs_by_tokens(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
 def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     """The model's last hidden states of the packed tokens, of shape (tokens, width)."""
     import torch
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
 
     decoder = model.get_decoder()
     window, longest = getattr(decoder.config, "sliding_window", None) or 2**31, max(map(len, packed.rows))
@@ -93,32 +89,24 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
         remedy = "Use a base with full attention, or set a smaller max_tokens"
         raise PermanentError("pack rows", where=type(decoder).__name__, problem=problem, remedy=remedy)
     if decoder.config._attn_implementation != _ATTENTION:
-        _register()
+        # generation, which packs nothing, goes on with sdpa
+        AttentionInterface.register(_ATTENTION, _attend)
+        AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
         decoder.set_attn_implementation(_ATTENTION)
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
-    segments = [(segment, _mask(segment, device)) for segment in packed.segments]
+    segments = [(path, _mask(path, device)) for path in packed.segments]
     # a mask of four dimensions is passed on as it is: none is made for the whole pack
     no_mask = torch.empty(1, 1, 0, 0, device=device)
     output = decoder(input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, row_segments=segments)
     return output.last_hidden_state[0]
 
 
-def _register() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    # generation, which packs nothing, goes on with sdpa
-    AttentionInterface.register(_ATTENTION, _attend)
-    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
-
-
-def _mask(segment: Segment, device: str) -> Any:
-    """What each token of a segment sees of the path up to the segment's end; None where it is its beginning: plainly causal."""
+def _mask(path: Spans, device: str) -> Any:
+    """What each token of a path's last segment sees of the path; None where it is its beginning: plainly causal."""
     import torch
 
-    own = segment.stop - segment.start
-    before = sum(parent.stop - parent.start for parent in segment.parents)
-    return torch.ones(own, before + own, dtype=torch.bool, device=device).tril(before) if before else None
+    *before, own = (span.stop - span.start for span in path)
+    return torch.ones(own, sum(before) + own, dtype=torch.bool, device=device).tril(sum(before)) if before else None
 
 
 def _attend(
@@ -140,8 +128,7 @@ def _attend(
         return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
 
     parts: list[Any] = []
-    for segment, seen in row_segments:
-        spans = [slice(one.start, one.stop) for one in (*segment.parents, segment)]
+    for spans, seen in row_segments:
         keys, values = (
             torch.cat([states[:, :, span] for span in spans], 2) if seen is not None else states[:, :, spans[0]]
             for states in (key, value)
