@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load, save
+
 from reasoningrec_assets.lake.files import canonical_json, move_into_place, scratch_folder
 
 KEPT = 2  # the last one, and the one before it should the last be damaged
@@ -25,8 +27,6 @@ class Checkpoints:
 
     def save(self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         """Commit the tensors and what else is known after so many steps, and drop what is older than `KEPT`."""
-        from safetensors.torch import save
-
         described = {"about": canonical_json(self.about), "progress": canonical_json(progress)}
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=described)
         with scratch_folder(self.folder.parent / "scratch") as scratch:
@@ -37,8 +37,6 @@ class Checkpoints:
 
     def newest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Tensors and progress of the newest whole checkpoint of this training; None where it begins."""
-        from safetensors.torch import load
-
         for path in self._newest_first():
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:

@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import peft
+import torch
+from safetensors.torch import save_file
+
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import canonical_json
@@ -80,9 +84,6 @@ def train_adapter(
     `checkpoints` a killed training goes on where it was and ends with the same bytes. A loss that is not a number, and
     memory that does not suffice for the smallest micro-batch, raise PermanentError, which names the rows.
     """
-    import peft
-    import torch
-
     chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
     run = _Run(_adapted(base, settings, device), chat, settings, device, log)
     progress, best = run.restored(checkpoints)
@@ -113,9 +114,6 @@ def train_adapter(
 
 
 def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> Any:
-    import peft
-    import torch
-
     torch.manual_seed(settings.seed)
     named_alike = settings.model_dump(include={"lora_alpha", "lora_dropout", "target_modules"})
     config = peft.LoraConfig(r=settings.lora_rank, **named_alike, bias="none", task_type="CAUSAL_LM")
@@ -151,8 +149,6 @@ class _Run:
     """The model, its optimizer, and the steps that they take; everything that a checkpoint has to hold of them."""
 
     def __init__(self, model: Any, chat: Chat, settings: TrainingSettings, device: compute.Device, log: Log) -> None:
-        import torch
-
         self.model, self.chat, self.settings, self.device, self.log = model, chat, settings, device, log
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
@@ -160,8 +156,6 @@ class _Run:
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
         """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""
-        import torch
-
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate
@@ -205,8 +199,6 @@ class _Run:
 
     def tensors(self, best: Mapping[str, Any]) -> dict[str, Any]:
         """Adapter, optimizer, random state, and the best epoch's adapter, by name."""
-        import torch
-
         state = self.optimizer.state_dict()["state"]
         moments = {f"optimizer/{place}/{name}": value for place, known in state.items() for name, value in known.items()}
         held = {f"weight/{name}": weight for name, weight in self.weights.items()}
@@ -214,8 +206,6 @@ class _Run:
 
     def restored(self, checkpoints: Checkpoints | None) -> tuple[Progress, dict[str, Any]]:
         """Progress and the best epoch's adapter so far: of the newest checkpoint, which is put in place, or of a start."""
-        import torch
-
         found = checkpoints.newest() if checkpoints else None
         if found is None:
             return Progress(), {}
@@ -238,8 +228,6 @@ class _Run:
 
 def answer_loss(model: Any, rows: Sequence[EncodedRow], weights: Sequence[Sequence[float]], device: str) -> Any:
     """Summed cross-entropy of the rows' answer tokens, in nats, each times its weight; 0-dimensional."""
-    import torch
-
     packed = pack([[*row.prompt, *row.answer] for row in rows])
     # each answer token is predicted at the place before it
     asked = [at for row, places in zip(rows, packed.places, strict=True) for at in places[len(row.prompt) - 1 : -1]]
@@ -255,8 +243,6 @@ def _names(rows: Sequence[EncodedRow]) -> str:
 
 def _save(model: Any, tensors: dict[str, Any], folder: Path, base_model: str) -> None:
     """Save the adapter so that equal trainings give equal bytes, wherever the base model lies on disk."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}

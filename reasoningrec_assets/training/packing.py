@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
 from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is laid twice: a segment of its own costs more
@@ -78,10 +83,6 @@ def packs_by_tokens(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
 
 def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     """The model's last hidden states of the packed tokens, of shape (tokens, width)."""
-    import torch
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
     decoder = model.get_decoder()
     window, longest = getattr(decoder.config, "sliding_window", None) or 2**31, max(map(len, packed.rows))
     if longest > window or getattr(decoder.config, "attn_logit_softcapping", None):
@@ -103,8 +104,6 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
 
 def _mask(path: Spans, device: str) -> Any:
     """What each token of a path's last segment sees of the path; None where it is its beginning: plainly causal."""
-    import torch
-
     *before, own = (span.stop - span.start for span in path)
     return torch.ones(own, sum(before) + own, dtype=torch.bool, device=device).tril(sum(before)) if before else None
 
@@ -121,9 +120,6 @@ def _attend(
     **more: Any,
 ) -> tuple[Any, None]:
     """Attention of the shape that transformers calls, segment by segment: query (1, heads, tokens, width of a head)."""
-    import torch
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     if row_segments is None:
         return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
 

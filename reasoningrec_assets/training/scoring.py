@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.training.encode import EncodedRow
 from reasoningrec_assets.training.packing import hidden_states, pack, packs_by_tokens
@@ -18,8 +20,6 @@ def label_log_odds(
     `tokens_per_batch` tokens. The softmax over the vocabulary cancels in the difference of two log-probabilities, so only
     the label tokens' rows of the output matrix are computed, at one position per row.
     """
-    import torch
-
     labels, scores, done = chat.label_tokens(), [0.0] * len(rows), 0
     whole = [[*row.prompt, *labels.prefix] for row in rows]
     weight = model.get_output_embeddings().weight[[*labels.yes, *labels.no]].float()

@@ -30,10 +30,7 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import grounding, student_answer, student_record
 from reasoningrec_assets.settings import EngineSettings, SamplingSettings, ScoringSettings, TrainingSettings
-from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
-from reasoningrec_assets.training.lora import train_adapter
-from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.variants import Variant
 
 Log = Callable[[str], None]
@@ -106,6 +103,9 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
 
     A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time.
     """
+    from reasoningrec_assets.training.checkpoints import Checkpoints
+    from reasoningrec_assets.training.lora import train_adapter
+
     splits = inputs.of("sft_splits")
     base = store.resolve(settings.base_model, inputs.lake.root, log=log)
     chat = Chat(store.load_tokenizer(base))
@@ -165,6 +165,8 @@ def open_student(
     An explanation continues from the label that the model itself predicted, never from the true one. A row longer than
     `max_tokens` loses its oldest history, as in training.
     """
+    from reasoningrec_assets.training.scoring import label_log_odds
+
     data_root, adapter = inputs.lake.root, inputs.find("lora_model")
     if adapter is not None:
         _same_base(adapter, base_model)
