@@ -17,7 +17,7 @@ class Column:
     name: str
     type: str
     description: str
-    made_of: tuple[str, ...] = ()
+    made_of: Sequence[str] = ()
     nullable: bool = False
     key: bool = False  # it helps to identify a row
 
@@ -54,24 +54,20 @@ class TableSchema:
         return pa.Table.from_pylist(rows, schema=self.arrow())
 
 
-def _columns(declared: Mapping[str, Any], common: Mapping[str, Any]) -> Iterator[Column]:
+_DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+def _columns(declared: Mapping[str, Any]) -> Iterator[Column]:
     for name, facts in declared.items():
         if facts == "common":
-            yield from _columns(common[name], common)
+            yield from _columns(_DECLARED["common"][name])
         else:
-            yield Column(name, **facts | {"made_of": tuple(facts.get("made_of", ()))})
+            yield Column(name, **facts)
 
 
-def _declared() -> dict[str, TableSchema]:
-    text = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    common = text["common"]
-    return {
-        name: TableSchema(name, (*_columns(common["every"], common), *_columns(columns, common)))
-        for name, columns in text["tables"].items()
-    }
-
-
-TABLES = _declared()
+TABLES = {
+    name: TableSchema(name, (*_columns({"every": "common"}), *_columns(known))) for name, known in _DECLARED["tables"].items()
+}
 
 
 def table_of(asset: str) -> TableSchema | None:
