@@ -103,7 +103,7 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.training.student import predict
 
-            return predict(dataset, method, inputs, base, scoring, max_tokens=most, log=context.log.info)
+            return predict(method, inputs, base, scoring, max_tokens=most, log=context.log.info)
 
         settings = {**scoring.model_dump(), "method": method, "max_tokens": most, **model_settings(base)}
         return materialize(context, lake, build, settings=settings, config=config)

@@ -75,7 +75,7 @@ def build_splits(
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
     return Output(
-        table=TABLES["sft_splits"].table([_example(dataset, row) | record(row) for row in chosen]),
+        table=TABLES["sft_splits"].table([row | record(row) for row in chosen]),
         metrics={
             "train_rows_without_reasoning": float(bare),
             **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
@@ -94,7 +94,7 @@ def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> 
             found[window_name(row)]["share"] = row["item_like_rate"]
     if "factorisation" in variant.hints:
         for row in factorise(*events, cut=cut).to_pylist():
-            found[window_name(row)]["expected"] = 1 / (1 + math.exp(-row["score"]))
+            found[window_name(row)]["expected"] = probability(row["score"])
     return found
 
 
@@ -123,19 +123,10 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
         "chat_template": sha256_json(chat.tokenizer.chat_template),
     }
     folder = inputs.scratch / "adapter"
+    known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
     with compute.lease(log=log) as device:
-        result = train_adapter(
-            learned,
-            valid,
-            base=base,
-            chat=chat,
-            settings=settings,
-            tokens_per_batch=tokens_per_batch,
-            device=device,
-            folder=folder,
-            checkpoints=Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log),
-            log=log,
-        )
+        kept = Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log)
+        result = train_adapter(learned, valid, **known, device=device, folder=folder, checkpoints=kept)
     store.free_memory()
     # without the seconds: equal trainings give equal manifests
     epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs]
@@ -204,7 +195,7 @@ def probability(score: float) -> float:
 
 
 def predict(
-    dataset: Dataset, method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+    method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning."""
     adapter = inputs.find("lora_model")
@@ -212,16 +203,9 @@ def predict(
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
     with open_student(inputs, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
         scores, explanations, figures = answer(rows, lambda _: wanted)
-    table = [
-        {
-            **_example(dataset, row),
-            "method": method,
-            "score": score,
-            "probability": probability(score),
-            "explanation": explanations.get(window_name(row)),
-        }
-        for row, score in zip(rows, scores, strict=True)
-    ]
+    for row, score in zip(rows, scores, strict=True):
+        row |= {"method": method, "score": score, "probability": probability(score)}
+        row["explanation"] = explanations.get(window_name(row))
     metrics = {**figures, "scored_rows": float(len(rows))}
     for split in ("valid", "test"):
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
@@ -229,7 +213,7 @@ def predict(
         metrics |= {} if found is None else {f"{split}_auc": found}
     used = ({"role": "student base", "reference": base_model},)
     return Output(
-        table=TABLES["predictions"].table(table),
+        table=TABLES["predictions"].table(rows),
         metrics=metrics,
         models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
         prompts=STUDENT_TEMPLATES,
@@ -243,7 +227,3 @@ def _same_base(adapter: Path, base_model: str) -> None:
         problem = f"it was trained on {made['base_model']}, the settings name {base_model}"
         remedy = "Set training.base_model to the adapter's base, or materialize lora_model again"
         raise PermanentError("put the adapter on the student's base", where=str(adapter), problem=problem, remedy=remedy)
-
-
-def _example(dataset: Dataset, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"dataset": dataset.name} | {name: row[name] for name in ("split", "user_id", "target_item_id", "label")}
