@@ -87,13 +87,11 @@ def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConf
 
 def profiles_of(variant: Variant) -> dg.AssetsDefinition:
     """The profiles that a variant shows."""
-    key = dg.AssetKey.from_user_string(variant.asset("user_profiles"))
+    key, run_config = dg.AssetKey.from_user_string(variant.asset("user_profiles")), configured(ProfileConfig, variant)
     deps = [interaction_windows, items, *([item_descriptions] if variant.descriptions else [])]
 
     @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
-    def user_profiles(
-        context: dg.AssetExecutionContext, config: configured(ProfileConfig, variant), lake: LakeResource
-    ) -> Results:
+    def user_profiles(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
         from reasoningrec_assets.generation import teacher
 
@@ -111,11 +109,10 @@ def labels_of(variant: Variant) -> dg.AssetsDefinition:
     """The reasonings that a variant's student learns, written from no more than it sees itself."""
     key, seen = dg.AssetKey.from_user_string(variant.asset("reasoning_labels")), {*variant.inputs} - {"reasoning_labels"}
     deps = [dg.AssetKey.from_user_string(variant.asset(table)) for table in sorted(seen)]
+    run_config = configured(ReasoningConfig, variant)
 
     @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
-    def reasoning_labels(
-        context: dg.AssetExecutionContext, config: configured(ReasoningConfig, variant), lake: LakeResource
-    ) -> Results:
+    def reasoning_labels(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """Why each known label came about: for the K training rows, and for the test rows that are explained."""
         from reasoningrec_assets.generation import teacher
 

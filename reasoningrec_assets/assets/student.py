@@ -33,12 +33,10 @@ def keys_of(variant: Variant, *tables: str) -> list[dg.AssetKey]:
 
 def splits_of(variant: Variant) -> dg.AssetsDefinition:
     """The rows of a variant's student."""
-    (key,), deps = keys_of(variant, "sft_splits"), keys_of(variant, *variant.inputs)
+    (key,), deps, run_config = keys_of(variant, "sft_splits"), keys_of(variant, *variant.inputs), configured(SplitConfig, variant)
 
     @dg.asset(key=key, deps=deps, **STUDENT, kinds={"parquet"}, code_version="2")
-    def sft_splits(
-        context: dg.AssetExecutionContext, config: configured(SplitConfig, variant), lake: LakeResource
-    ) -> dg.MaterializeResult:
+    def sft_splits(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """Instruction, input and output of the K training rows, the validation sample and the whole test split."""
         dataset = registry.get(context.partition_key)
         sampling = settings_of(SamplingSettings, "sampling", config, dataset, variant)
@@ -64,12 +62,10 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
 
 def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     """The adapter of a variant's student."""
-    (key,) = keys_of(variant, "lora_model")
+    (key,), run_config = keys_of(variant, "lora_model"), configured(TrainingConfig, variant)
 
     @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="2")
-    def lora_model(
-        context: dg.AssetExecutionContext, config: configured(TrainingConfig, variant), lake: LakeResource
-    ) -> dg.MaterializeResult:
+    def lora_model(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """The LoRA adapter of the epoch with the best validation AUC, and a manifest that says what it is."""
         dataset = registry.get(context.partition_key)
         training = settings_of(TrainingSettings, "training", config, dataset, variant)
@@ -90,11 +86,10 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
 def predictions_of(variant: Variant, method: str, *, key: list[str], about: str, trained: bool = True) -> dg.AssetsDefinition:
     """The predictions of a variant's student, with its adapter or, where it isn't trained, without one."""
     deps = keys_of(variant, "sft_splits", *(["lora_model"] if trained else []))
+    run_config = configured(PredictionConfig, variant)
 
     @dg.asset(key=key, deps=deps, description=about, **PREDICTIONS)
-    def predictions(
-        context: dg.AssetExecutionContext, config: configured(PredictionConfig, variant), lake: LakeResource
-    ) -> dg.MaterializeResult:
+    def predictions(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         dataset = registry.get(context.partition_key)
         training = settings_of(TrainingSettings, "training", config, dataset, variant)
         scoring = settings_of(ScoringSettings, "scoring", config, dataset, variant)

@@ -25,13 +25,11 @@ def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
     ``generated_outputs`` is the student's answer, with its explanation where it wrote one; ``logits`` holds one figure, the
     log-odds of Yes against No.
     """
-    rows: dict[str, list[dict[str, Any]]] = {
-        kind: read_rows(lake.path_of(lake.newest(kind, partition))) for kind in ("sft_splits", "predictions")
-    }
-    lists = {split: [_fields(row) for row in rows["sft_splits"] if row["split"] == split] for split in SPLITS}
-    asked = {(row["split"], window_name(row)): _fields(row) for row in rows["sft_splits"]}
+    rows, scored = (read_rows(lake.path_of(lake.newest(table, partition))) for table in ("sft_splits", "predictions"))
+    lists = {split: [_fields(row) for row in rows if row["split"] == split] for split in SPLITS}
+    asked = {(row["split"], window_name(row)): _fields(row) for row in rows}
     lists["predictions"] = []
-    for row in rows["predictions"]:
+    for row in scored:
         answer = student_answer(liked=row["score"] > 0, reasoning=row["explanation"] or "")
         found = {"generated_outputs": answer, "logits": [row["score"]]}
         lists["predictions"].append(asked[row["split"], window_name(row)] | found)

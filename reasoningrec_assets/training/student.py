@@ -48,7 +48,7 @@ def build_splits(
     texts = {"descriptions": "item_descriptions", "profiles": "user_profiles"}
     context = load_context(tables["items"], **{seen: tables[table] for seen, table in texts.items() if table in variant.inputs})
     labels = read_rows(tables["reasoning_labels"]) if variant.reasoning else []
-    reasoning = {window_name(row): str(row["text"]) for row in labels}
+    reasoning = {window_name(row): row["text"] for row in labels}
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
