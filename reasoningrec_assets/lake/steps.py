@@ -199,8 +199,7 @@ def _column_lineage(schema: TableSchema, upstream: tuple[str, ...]) -> dict[str,
     """Declared sources, resolved to the assets that this step really read."""
     lineage: dict[str, list[dict[str, str]]] = {}
     for column in schema.columns:
-        for source in column.made_of:
-            table, name = source.split(".")
+        for table, name in (source.split(".") for source in column.made_of):
             for asset in upstream:
                 if asset.rsplit("/", 1)[-1] == table:
                     lineage.setdefault(column.name, []).append({"asset": asset, "column": name})
