@@ -43,10 +43,10 @@ SETTINGS = TrainingSettings(
     lora_alpha=16,
     lora_dropout=0.05,
     target_modules=["q_proj", "v_proj"],
-    learning_rate=1e-3,
-    batch_size=8,
+    learning_rate=5e-4,
+    batch_size=2,
     tokens_per_micro_batch=2048,
-    epochs=5,
+    epochs=4,
     patience=2,
     max_tokens=2048,
     seed=0,
@@ -84,16 +84,18 @@ def given() -> dict[str, Path]:
 
 def predictions(variant: str, seed: int) -> Path:
     """A trained variant's predictions for all valid and test rows; made once for a seed, which draws the K rows too."""
-    folder = FOLDER / f"{variant}-{seed}-{hashlib.sha256(SETTINGS.model_dump_json().encode()).hexdigest()[:8]}"
-    path = folder / "predictions.parquet"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
     known, everyone = VARIANTS[variant], pq.read_metadata(given()["interaction_windows"]).num_rows
     if lacking := {*known.inputs} - given().keys():
         raise SystemExit(f"{variant} needs {', '.join(sorted(lacking))}, which a teacher writes: run its assets instead")
     sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
     splits = build_splits(registry.get("ml100k"), known, sampling, given()).table
+    # the rows too: a prompt in other words is another student
+    decided = hashlib.sha256((SETTINGS.model_dump_json() + repr(splits.to_pylist())).encode()).hexdigest()
+    folder = FOLDER / f"{variant}-{seed}-{decided[:8]}"
+    path = folder / "predictions.parquet"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
     rows = {split: [row for row in splits.to_pylist() if row["split"] == split] for split in ("train", "valid", "test")}
@@ -101,7 +103,7 @@ def predictions(variant: str, seed: int) -> Path:
     settings = SETTINGS.model_copy(update={**known.settings.get("training", {}), "seed": seed})
     began = time.monotonic()
     with compute.lease() as device:
-        about = {"variant": variant, "settings": settings.model_dump(), "rows": hashlib.sha256(repr(splits).encode()).hexdigest()}
+        about = {"variant": variant, "settings": settings.model_dump(), "decided": decided}
         adapter = folder / "adapter"
         if not adapter.exists():
             train_adapter(
