@@ -40,5 +40,7 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(data_root, tiny_profile):
+def pipeline(data_root, tiny_profile, monkeypatch):
+    # a second try need not wait for a server that will not come
+    monkeypatch.setattr("reasoningrec_assets.assets.materialize.FIRST_WAIT", 0.01)
     return Pipeline(data_root)

@@ -6,7 +6,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from reasoningrec_assets.assets import materialize, sources
+from reasoningrec_assets.assets import sources
 from reasoningrec_assets.catalog import connect, sync
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.lake.steps import verify
@@ -84,7 +84,6 @@ def test_what_may_pass_is_tried_again_and_nothing_else_is(pipeline, monkeypatch,
         return real(*known)
 
     monkeypatch.setattr(sources, "obtain", fails_twice)
-    monkeypatch.setattr(materialize, "FIRST_WAIT", 0.01)
     result = pipeline.run(selection='key:"raw_dataset"', raise_on_error=False)
     assert (len(made), result.success) == (tries, tries == 3)
     failed = [path for path in pipeline.lake.receipts.root.rglob("*.json") if '"failed"' in path.read_text()]
