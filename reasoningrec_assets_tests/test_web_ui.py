@@ -87,9 +87,8 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
     }
     (repository,) = data["repositoriesOrError"]["nodes"]
     assert {"refresh", "prepare"} <= {job["name"] for job in repository["jobs"]}
-    assert [(schedule["name"], schedule["scheduleState"]["status"]) for schedule in repository["schedules"]] == [
-        ("weekly_refresh", "STOPPED")
-    ]
+    states = {schedule["name"]: schedule["scheduleState"]["status"] for schedule in repository["schedules"]}
+    assert states == {"daily_preparation": "STOPPED", "weekly_refresh": "STOPPED"}
 
 
 @pytest.mark.operations
