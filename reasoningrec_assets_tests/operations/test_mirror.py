@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
+import duckdb
+import fsspec
 import pytest
 
 from reasoningrec_assets.lake.steps import Lake, verify
@@ -61,6 +64,18 @@ def test_another_machine_goes_on_from_the_mirror_and_does_no_work_twice(pipeline
         if event.is_step_materialization
     ]
     assert reused == [True] * len(ASSETS)
+
+
+def test_the_tables_of_a_mirror_are_read_where_they_are(pipeline, bucket):
+    pipeline.run(selection=CHEAP)
+    mirror(pipeline.lake.root, bucket)
+    with duckdb.connect() as connection:
+        endpoint = {"endpoint_url": os.environ["RCLONE_CONFIG_S3_ENDPOINT"]}
+        connection.register_filesystem(fsspec.filesystem("s3", key="x", secret="x", client_kwargs=endpoint))
+        found = connection.execute(
+            f"select count(*) from read_parquet('s3://{bucket[3:]}/lake/items/ml100k/*.parquet')"
+        ).fetchall()
+    assert found == [(pipeline.lake.newest("items", "ml100k").row_count,)]
 
 
 def test_a_mirror_that_was_killed_holds_no_receipt_without_its_data_and_is_finished_by_the_next(pipeline, bucket):
