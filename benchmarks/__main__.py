@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 def main() -> int:
     names = [
         "bertscore",
+        "faults",
+        "load",
         "metrics",
         "quality",
         "scoring",

@@ -1,7 +1,8 @@
 """The student's AUC on ml100k beside the floors, on all 943 users, K=256: one seed here, every variant and seed in the grid.
 
 `python -m benchmarks.quality VARIANT:SEED ...` trains what is named and is not there yet, and writes `results/quality-grid.json`
-of all that is; a killed training goes on at its last checkpoint.
+of all that is; a killed training goes on at its last checkpoint. What a student predicted is kept in `results/quality/` as
+scores alone, in the order of the rows that the same seed draws again: MovieLens may not be passed on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
@@ -35,7 +38,7 @@ from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.student import build_splits
 from reasoningrec_assets.training.variants import VARIANTS
 
-FOLDER = CACHE / "quality"
+FOLDER, KEPT = CACHE / "quality", ROOT / "benchmarks" / "results" / "quality"
 K, STOPPING_ROWS, TOKENS = 256, 256, 4096
 SETTINGS = TrainingSettings(
     base_model=MODEL,
@@ -82,33 +85,57 @@ def given() -> dict[str, Path]:
     return {"interaction_windows": windows, "items": items, "cleaned_interactions": windows.with_name("interactions.parquet")}
 
 
-def predictions(variant: str, seed: int) -> Path:
-    """A trained variant's predictions for all valid and test rows; made once for a seed, which draws the K rows too."""
+class Asked(NamedTuple):
+    """What a variant's student of one seed is trained on and asked, and the digest of all that decides its answers."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    decided: str
+
+    @property
+    def scored(self) -> list[dict[str, Any]]:
+        return self.rows["valid"] + self.rows["test"]
+
+    def table(self, variant: str, scores: list[float]) -> pa.Table:
+        keys = ("split", "user_id", "target_item_id", "label")
+        rows = zip(self.scored, scores, strict=True)
+        return pa.Table.from_pylist(
+            [{name: row[name] for name in keys} | {"method": variant, "score": score} for row, score in rows]
+        )
+
+
+def asked(variant: str, seed: int) -> Asked:
+    """The seed draws the K rows too. The validation rows are those of early stopping; the stacks are fitted on them."""
     known, everyone = VARIANTS[variant], pq.read_metadata(given()["interaction_windows"]).num_rows
     if lacking := {*known.inputs} - given().keys():
         raise SystemExit(f"{variant} needs {', '.join(sorted(lacking))}, which a teacher writes: run its assets instead")
     sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
-    splits = build_splits(registry.get("ml100k"), known, sampling, given()).table
+    splits = build_splits(registry.get("ml100k"), known, sampling, given()).table.to_pylist()
+    rows = {split: [row for row in splits if row["split"] == split] for split in ("train", "valid", "test")}
+    rows["valid"] = rows["valid"][:: len(rows["valid"]) // STOPPING_ROWS]
     # the rows too: a prompt in other words is another student
-    decided = hashlib.sha256((SETTINGS.model_dump_json() + repr(splits.to_pylist())).encode()).hexdigest()
-    folder = FOLDER / f"{variant}-{seed}-{decided[:8]}"
+    return Asked(rows, hashlib.sha256((SETTINGS.model_dump_json() + repr(splits)).encode()).hexdigest())
+
+
+def predictions(variant: str, seed: int) -> Path:
+    """A trained variant's predictions for its valid rows and all test rows; made once for a seed on a machine."""
+    wanted = asked(variant, seed)
+    folder = FOLDER / f"{variant}-{seed}-{wanted.decided[:8]}"
     path = folder / "predictions.parquet"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
-    rows = {split: [row for row in splits.to_pylist() if row["split"] == split] for split in ("train", "valid", "test")}
-    encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in rows.items()}
-    settings = SETTINGS.model_copy(update={**known.settings.get("training", {}), "seed": seed})
+    encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in wanted.rows.items()}
+    settings = SETTINGS.model_copy(update={**VARIANTS[variant].settings.get("training", {}), "seed": seed})
     began = time.monotonic()
     with compute.lease() as device:
-        about = {"variant": variant, "settings": settings.model_dump(), "decided": decided}
+        about = {"variant": variant, "settings": settings.model_dump(), "decided": wanted.decided}
         adapter = folder / "adapter"
         if not adapter.exists():
             train_adapter(
                 encoded["train"],
-                encoded["valid"][:: len(encoded["valid"]) // STOPPING_ROWS],
+                encoded["valid"],
                 base=base,
                 chat=chat,
                 settings=settings,
@@ -118,20 +145,38 @@ def predictions(variant: str, seed: int) -> Path:
                 checkpoints=Checkpoints(folder / "checkpoints", about, print),
             )
         model = store.with_adapter(store.load_causal_model(base, compute.precision(device), device.torch_name), adapter)
-        asked = rows["valid"] + rows["test"]
-        scores = label_log_odds(
-            model, encoded["valid"] + encoded["test"], chat, tokens_per_batch=TOKENS, device=device.torch_name
-        )
-    import pyarrow as pa
-
-    keys = ("split", "user_id", "target_item_id", "label")
-    found = [
-        {name: row[name] for name in keys} | {"method": variant, "score": score} for row, score in zip(asked, scores, strict=True)
-    ]
-    pq.write_table(pa.Table.from_pylist(found), path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").rename(path)
+        both = encoded["valid"] + encoded["test"]
+        scores = label_log_odds(model, both, chat, tokens_per_batch=TOKENS, device=device.torch_name)
     (folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
+    pq.write_table(wanted.table(variant, scores), path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
     return path
+
+
+def keep(variant: str, seed: int) -> None:
+    """Train what `results/quality/` does not hold yet, and put its scores there."""
+    kept, decided = KEPT / f"{variant}-{seed}.json", asked(variant, seed).decided
+    if kept.exists() and json.loads(kept.read_text())["decided"] == decided:
+        return
+    path = predictions(variant, seed)
+    found = {
+        "decided": decided,
+        "seconds": json.loads(path.with_name("seconds.json").read_text()),
+        "scores": [round(score, 5) for score in pq.read_table(path)["score"].to_pylist()],
+    }
+    KEPT.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def kept(path: Path) -> Path:
+    """The predictions whose scores lie at `path`, as a table again; refused where they answer other prompts than today's."""
+    (variant, seed), found = path.stem.split("-"), json.loads(path.read_text())
+    wanted = asked(variant, int(seed))
+    if wanted.decided != found["decided"]:
+        raise SystemExit(f"{path} was scored on other prompts or settings: run python -m benchmarks.quality {variant}:{seed}")
+    made = FOLDER / f"{path.stem}.parquet"
+    pq.write_table(wanted.table(variant, found["scores"]), made)
+    return made
 
 
 def floor_methods() -> dict[str, Path]:
@@ -178,11 +223,11 @@ def against(one: Path, other: Path) -> dict[str, float]:
 def grid(wanted: list[str]) -> None:
     for name in wanted:
         variant, seed = name.split(":")
-        predictions(variant, int(seed))
+        keep(variant, int(seed))
     floors = floor_methods()
     figures = {name: test_auc(path) | {"against_like_rate": against(path, floors["like_rate"])} for name, path in floors.items()}
-    for path in sorted(FOLDER.glob("*/predictions.parquet")):
-        variant, seed, _ = path.parent.name.rsplit("-", 2)
+    for scores in sorted(KEPT.glob("*.json")):
+        (variant, seed), path = scores.stem.split("-"), kept(scores)
         stacks = {
             "five features": stack({variant: path}),
             "five features and matrix factorisation": stack(
@@ -190,7 +235,7 @@ def grid(wanted: list[str]) -> None:
             ),
         }
         figures[f"{variant}, seed {seed}"] = test_auc(path) | {
-            "seconds": json.loads((path.parent / "seconds.json").read_text()),
+            "seconds": json.loads(scores.read_text())["seconds"],
             **{f"against_{floor}": against(path, floors[floor]) for floor in ("like_rate", "logistic_regression")},
             **{
                 f"stack with {name}": test_auc(found) | against(found, floors["logistic_regression"])

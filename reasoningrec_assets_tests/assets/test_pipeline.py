@@ -13,7 +13,7 @@ from reasoningrec_assets.lake.steps import verify
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets_tests.assets.conftest import DEMO
-from reasoningrec_assets_tests.conftest import write_movielens
+from reasoningrec_assets_tests.tiny import write_movielens
 
 TABLE_VIEWS = {
     "raw_dataset",

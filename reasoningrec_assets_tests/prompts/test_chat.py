@@ -4,7 +4,7 @@ import transformers
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.models.store import load_tokenizer
 from reasoningrec_assets.prompts.chat import Chat
-from reasoningrec_assets_tests.conftest import tiny_tokenizer
+from reasoningrec_assets_tests.tiny import tiny_tokenizer
 
 
 @pytest.fixture
