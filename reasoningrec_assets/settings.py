@@ -128,6 +128,7 @@ class ScoringSettings(Section):
     tokens_per_batch: int = Field(ge=64, description="Tokens in one forward pass; what prompts begin with in common counts once.")
     explanation_tokens: int = Field(ge=1, le=4096, description="Longest explanation in tokens, greedy (paper: 256).")
     batch_size: int = Field(ge=1, le=4096, description="Explanations decoded together.")
+    swapped_rows: int = Field(16, ge=0, description="Explained test rows that are asked again with another user's history.")
 
 
 class EvaluationSettings(Section):

@@ -49,7 +49,7 @@ EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations ar
     **EVALUATION,
     kinds={"scikitlearn", "parquet"},
     **GPU,
-    code_version="3",
+    code_version="4",
     freshness_policy=WEEKLY,
 )
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
@@ -84,7 +84,7 @@ COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
 EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
 
 
-@dg.asset(deps=[*EXISTING, interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="2")
+@dg.asset(deps=[*EXISTING, interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="3")
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))

@@ -14,7 +14,7 @@ from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, Trai
 from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
-PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU, "code_version": "2"}
+PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU, "code_version": "3"}
 
 SplitConfig = step_config("SplitConfig", {"sampling": SamplingSettings})
 TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})

@@ -69,7 +69,8 @@ def taught(task: Task, table: pa.Table) -> NDArray[np.bool_]:
 
 def predictions_table(task: Task, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
     """Rows of `predictions` without explanations, from the log-odds of liking, finite, of each row's key and label."""
-    same = {"dataset": task.dataset, "method": task.method, "explanation": None}
+    same = dict.fromkeys(("explanation", "swapped_score", "swapped_explanation"), None)
+    same |= {"dataset": task.dataset, "method": task.method}
     columns = {name: rows[name] for name in ("split", "user_id", "target_item_id", "label")}
     columns |= {name: [value] * rows.num_rows for name, value in same.items()}
     # tanh form of the logistic function: exact at 0, and it can't overflow.

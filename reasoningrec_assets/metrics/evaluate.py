@@ -9,7 +9,7 @@ import pyarrow as pa
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
-from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged
+from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged, swapped_figures
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval, checked
 from reasoningrec_assets.sql import query, statements
@@ -48,6 +48,7 @@ def evaluate(
         if explained := covered.num_rows - covered["explanation"].null_count:
             found.append((name, ("explained_rows", explained, covered.num_rows)))
             found += [(name, row) for row in explanation_figures(name, flags, texts, draws)] if flags and texts else []
+            found += [(name, row) for row in swapped_figures(predictions[name], draws)]
     rows = [
         {"dataset": dataset, "method": method, "metric": metric, "n": n}
         | vars(value if isinstance(value, Interval) else Interval(value))

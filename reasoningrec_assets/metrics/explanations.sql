@@ -132,3 +132,7 @@ SELECT user_id, flags.text, reference, template
 FROM flags JOIN (SELECT user_id, target_item_id, text AS reference FROM read_parquet($references) WHERE split = 'test' AND trim(text) <> '')
     USING (user_id, target_item_id)
 WHERE method = $method ORDER BY user_id, target_item_id
+
+-- name: swapped
+SELECT user_id, explanation, swapped_explanation, abs(score - swapped_score) AS change, (score > 0) = (swapped_score > 0) AS same_label
+FROM read_parquet($predictions) WHERE split = 'test' AND swapped_score IS NOT NULL ORDER BY user_id, target_item_id

@@ -134,6 +134,12 @@ def drop_oldest(text: str) -> str | None:
     return _HISTORY_LINE.sub("", text, count=1) if len(_HISTORY_LINE.findall(text)) > 1 else None
 
 
+def swap_history(text: str, donor: str) -> str:
+    """A student row's input with the profile and the history of another one, `donor`, before its own target."""
+    own, other = (list(_HISTORY_LINE.finditer(found))[-1].end() for found in (text, donor))
+    return donor[:other] + text[own:]
+
+
 def _shown(window: Window, kind: str) -> dict[str, str]:
     """What every question about a window shows of it."""
     profile = f"User profile: {one_line(window.profile)}\n\n" if window.profile else ""

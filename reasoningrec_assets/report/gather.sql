@@ -12,6 +12,8 @@ SELECT name, floor, coalesce(n['auc'], 0) AS rows, value['auc'] AS auc, low['auc
     value['label_agreement'] AS agreement, n['label_agreement'] AS stated, value['titles_faithful'] AS titles_faithful,
     value['titles_not_shown'] AS titles_not_shown, value['titles_unknown'] AS titles_unknown, n['titles_unknown'] AS titles_named,
     value['copied'] AS copied, value['distinct_2'] AS distinct_2, value['unique_sentences'] AS unique_sentences,
+    value['swapped_rouge_l'] AS swapped_rouge_l, n['swapped_rouge_l'] AS swapped_texts,
+    value['swapped_score_change'] AS swapped_score_change, n['swapped_score_change'] AS swapped_rows,
     value['rouge_l'] AS rouge_l, value['rouge_l_template_floor'] AS rouge_l_template, value['bertscore_f1'] AS bertscore_f1,
     low['bertscore_f1'] AS bertscore_low, high['bertscore_f1'] AS bertscore_high,
     value['bertscore_f1_shuffled_floor'] AS bertscore_floor, value['bertscore_f1_template_floor'] AS bertscore_template

@@ -28,7 +28,7 @@ from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
-from reasoningrec_assets.prompts.render import grounding, student_answer, student_record
+from reasoningrec_assets.prompts.render import grounding, student_answer, student_record, swap_history
 from reasoningrec_assets.settings import EngineSettings, SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.variants import Variant
@@ -197,15 +197,22 @@ def probability(score: float) -> float:
 def predict(
     method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Output:
-    """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning."""
+    """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
+
+    A sample of these is asked again with another user's history and profile: an answer that stays the same did not heed them.
+    """
     adapter = inputs.find("lora_model")
     rows = [row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
     with open_student(inputs, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
-        scores, explanations, figures = answer(rows, lambda _: wanted)
-    for row, score in zip(rows, scores, strict=True):
+        swapped = _swapped(rows, wanted[: scoring.swapped_rows])
+        asked = [*wanted, *range(len(rows), len(rows) + len(swapped))]
+        scores, explanations, figures = answer([*rows, *swapped.values()], lambda _: asked)
+    for row, score in zip(rows, scores[: len(rows)], strict=True):
         row |= {"method": method, "score": score, "probability": probability(score)}
         row["explanation"] = explanations.get(window_name(row))
+    for (index, row), score in zip(swapped.items(), scores[len(rows) :], strict=True):
+        rows[index] |= {"swapped_score": score, "swapped_explanation": explanations[window_name(row)]}
     metrics = {**figures, "scored_rows": float(len(rows))}
     for split in ("valid", "test"):
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
@@ -219,6 +226,20 @@ def predict(
         prompts=STUDENT_TEMPLATES,
         device=device,
     )
+
+
+def _swapped(rows: Sequence[dict[str, Any]], sample: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """By place, the rows of a sample with the history of the next one in it that is another user's, where there is any."""
+    found: dict[int, dict[str, Any]] = {}
+    for at, index in enumerate(sample):
+        row = rows[index]
+        for donor in (rows[other] for other in (*sample[at + 1 :], *sample[:at])):
+            if donor["user_id"] != row["user_id"]:
+                # a split of its own keeps its name apart from that of the donor's own window with this target
+                named = {"split": "swapped", "user_id": donor["user_id"]}
+                found[index] = row | named | {"input": swap_history(row["input"], donor["input"])}
+                break
+    return found
 
 
 def _same_base(adapter: Path, base_model: str) -> None:

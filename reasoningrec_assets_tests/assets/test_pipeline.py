@@ -188,6 +188,12 @@ def test_explanations_follow_the_models_own_prediction(pipeline, monkeypatch):
     path = pipeline.lake.path_of(pipeline.lake.newest("predictions", DEMO))
     scores = {f"{row['split']}/{row['user_id']}/{row['target_item_id']}": row["score"] for row in read_rows(path)}
     explained = [request for request in asked if request.row in scores]
+    swapped = [row for row in read_rows(path) if row["swapped_score"] is not None]
+    assert len(swapped) == len(explained) / 2
+    assert all(row["swapped_score"] != row["score"] for row in swapped)
+    other = {request.message for request in asked if request.row.startswith("swapped/")}
+    assert len(other) == len(swapped)
+    assert not other & {request.message for request in explained}
     labels = read_rows(pipeline.lake.path_of(pipeline.lake.newest("reasoning_labels", DEMO)))
     referenced = [row for row in labels if row["split"] == "test" and row["text"]]
     assert referenced

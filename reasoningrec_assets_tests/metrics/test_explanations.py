@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.evaluate import evaluate
-from reasoningrec_assets.metrics.explanations import Texts, flagged, rouge_l
+from reasoningrec_assets.metrics.explanations import Texts, flagged, rouge_l, swapped_figures
 from reasoningrec_assets.metrics.text import BertScore
 from reasoningrec_assets.sql import query
 
@@ -222,6 +222,18 @@ def test_a_template_is_a_floor_of_both_likenesses(tables: Any, encoder: Path) ->
     assert found["rouge_l_template_floor"]["value"] < 0.5
     assert found["bertscore_f1_template_floor"]["n"] == 2
     assert found["bertscore_f1_template_floor"]["value"] < found["bertscore_f1"]["value"]
+
+
+def test_reasons_that_do_not_heed_the_user_are_told_by_a_swapped_history(tables: Any) -> None:
+    (path,) = tables(["They like drama.", "They like drama.", "They like drama.", "They like drama."])["predictions"]
+    again = [("They like drama.", 1.0), ("Comedies bore them.", 3.0), ("They like drama.", -1.0), (None, None)]
+    rows = [
+        row | {"swapped_explanation": text, "swapped_score": score}
+        for row, (text, score) in zip(pq.read_table(path).to_pylist(), again, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["predictions"].arrow()), path)
+    found = {metric: (value.value, n) for metric, value, n in swapped_figures(path, {"replicates": 20, "seed": 0})}
+    assert found == {"swapped_score_change": (pytest.approx(4 / 3), 3), "swapped_rouge_l": (pytest.approx(0.5), 2)}
 
 
 @given(st.lists(st.tuples(st.text("ab c,.", max_size=30), st.text("ab c,.", max_size=30)), min_size=1, max_size=8))

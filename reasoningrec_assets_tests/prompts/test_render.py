@@ -12,6 +12,7 @@ from reasoningrec_assets.prompts.render import (
     reasoning_prompt,
     student_message,
     student_record,
+    swap_history,
 )
 from reasoningrec_assets.prompts.text import one_line, trim_to_sentence
 
@@ -117,6 +118,15 @@ def test_the_oldest_history_goes_first_and_the_question_survives():
     assert "Up" in shorter
     assert "Alien" in shorter
     assert drop_oldest(shorter) is None
+
+
+def test_a_history_is_swapped_with_its_profile_and_the_target_and_the_hints_stay():
+    told = {"liked": True, "reasoning": "", "kind": "movie", "hints": "\n\nA hint."}
+    other = Window(history=((Item("Brazil"), False),), target=Item("Jaws"), profile="Likes satire.")
+    own, donor = (student_record(window, **told)["input"] for window in (WINDOW, other))
+    expected = student_record(Window(other.history, WINDOW.target, other.profile), **told)["input"]
+    assert swap_history(own, donor) == expected
+    assert swap_history(own, own) == own
 
 
 def test_texts_are_trimmed_to_their_last_full_sentence():
