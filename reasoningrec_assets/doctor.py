@@ -73,13 +73,18 @@ def _data(lake: Lake) -> Iterator[Finding]:
 
 def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
     """Runs that Dagster takes for running, though the process that executed them is gone from this machine."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+    open_runs = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    for record in instance.get_run_records(open_runs):
+        run = record.dagster_run
         events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
         told = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in events]
         processes = [int(str(pid.value)) for pid in told if pid]
         if processes and not Path(f"/proc/{processes[-1]}").exists():
             problem = f"it counts as running, and may hold its pool, but its process {processes[-1]} is gone"
             yield Finding(f"run {run.run_id}", problem, FIX, partial(_close, instance, run, problem))
+        elif not processes and time.time() - (record.start_time or 0.0) > GRACE:  # killed before it had said so
+            problem = "it counts as running, and never said which process executes it"
+            yield Finding(f"run {run.run_id}", problem, "Mark it as failed in the UI, unless another machine executes it")
 
 
 def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> None:

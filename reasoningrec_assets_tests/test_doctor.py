@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 
 import dagster as dg
@@ -144,9 +145,19 @@ def test_a_run_whose_process_is_gone_is_closed(lake, tmp_path, monkeypatch, aliv
         assert status == (dg.DagsterRunStatus.STARTED if alive else dg.DagsterRunStatus.FAILURE)
 
 
-def _event(run, kind, process=None):
+@pytest.mark.parametrize("age", [10.0, 7200.0])
+def test_a_run_that_never_named_its_process_is_told_once_it_is_old(tmp_path, age):
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+        instance.handle_new_event(_event(run, dg.DagsterEventType.RUN_START, at=time.time() - age))
+        found = list(doctor.dead_runs(instance))
+        assert [finding.where for finding in found] == ([f"run {run.run_id}"] if age > 3600 else [])
+        assert not [finding for finding in found if finding.fix]  # it may be another machine's
+
+
+def _event(run, kind, process=None, at=0.0):
     from dagster._core.events import EngineEventData
 
     data = EngineEventData.in_process(process) if process else None
     event = dg.DagsterEvent(kind.value, run.job_name, event_specific_data=data, message="planted")
-    return dg.EventLogEntry(None, "debug", "planted", run.run_id, 0.0, None, run.job_name, event)
+    return dg.EventLogEntry(None, "debug", "planted", run.run_id, at, None, run.job_name, event)
