@@ -30,6 +30,11 @@ def test_a_benchmark_runs(name):
     quick(name)
 
 
+def test_some_faults_leave_nothing_wrong():
+    figures = quick("faults")
+    assert not [line for line in figures if "MISSED" in line]
+
+
 # `training` and `scoring` install their peers, torch included: they are run by hand
 @pytest.mark.engines
 @pytest.mark.parametrize("name", ["scoring-prefix", "training-resume"])
