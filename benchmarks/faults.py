@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,6 +152,8 @@ def begin(
         status = 0 if done.success else 3
     except KeyboardInterrupt:
         status = 130
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()  # into the log: this process ends here
     finally:
         sys.stdout.flush()
         os._exit(status)

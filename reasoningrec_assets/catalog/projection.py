@@ -22,8 +22,8 @@ FILE_NAME = "catalog.duckdb"
 LOCK = Path("locks", "catalog.lock")
 Log = Callable[[str], None]
 
-# Receipts whose rows are held in memory together: more of them make nothing faster.
-_CHUNK = 500
+# Receipts whose rows are held in memory together: 500 took a tenth less time and a quarter more memory on ten thousand.
+_CHUNK = 300
 _SQL = statements(__file__)
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
