@@ -89,7 +89,7 @@ def test_the_readmes_command_works_with_and_without_a_dagster_home(data_root, un
 
 def test_a_killed_run_is_finished_by_the_next_one_with_the_same_tables(data_root, undisturbed, tmp_path):
     draw = random.Random(2026)
-    for trial in range(int(os.environ.get("REASONINGREC_KILL_TRIALS", "3"))):
+    for trial in range(int(os.environ.get("REASONINGREC_KILL_TRIALS", "2"))):
         other = tmp_path / f"killed-{trial}"
         shutil.copytree(data_root / "raw", other / "raw")
         # an instance that remembers: what a killed run held in it must not keep the next one waiting
