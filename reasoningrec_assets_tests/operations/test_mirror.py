@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -85,7 +86,7 @@ def test_a_mirror_that_was_killed_holds_no_receipt_without_its_data_and_is_finis
         target = f"{bucket}-{wait}"
         running = subprocess.Popen([SCRIPT, pipeline.lake.root, target], start_new_session=True)
         time.sleep(wait)
-        subprocess.run(["kill", "-9", f"-{running.pid}"], check=False, capture_output=True)
+        os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         there = names(target)
         for name in there:
