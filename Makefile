@@ -48,7 +48,7 @@ ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's web UI on http://127.
 	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 test: $(INSTALLED) ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
 	$(BIN)/pytest -m engines
