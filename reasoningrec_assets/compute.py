@@ -53,7 +53,7 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
     names = visible_devices()
     wanted = 1 if names == ["cpu:0"] else count
     if wanted > len(names):
-        remedy = "Set a smaller tensor_parallel_size, or make more cards visible"
+        remedy = "Set a smaller tensor_parallel_size or training.processes, or make more cards visible"
         raise PermanentError("lease devices", where=", ".join(names), problem=f"{wanted} are asked for", remedy=remedy)
     for attempt in itertools.count():
         # all or none: two runs that each hold one card of two would wait for each other
@@ -61,14 +61,15 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
             free = (name for name in names if held.enter_context(try_exclusive(lease_file(name))))
             taken = list(itertools.islice(free, wanted))
             if len(taken) == wanted:
-                yield _prepare(taken, names)
+                yield prepare(taken, names)
                 return
         if attempt == 0:
             log(f"too few devices are free ({', '.join(names)}); waiting")
         time.sleep(poll_seconds)
 
 
-def _prepare(taken: list[str], visible: list[str]) -> Device:
+def prepare(taken: list[str], visible: list[str]) -> Device:
+    """Make this process ready for the devices taken, of those that it may use."""
     if taken[0].startswith("cuda"):
         return Device("+".join(taken), f"cuda:{visible.index(taken[0])}")
     # spinning OpenMP threads make a training step up to ten times slower when anything else wants the cores; this has

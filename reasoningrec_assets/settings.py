@@ -113,6 +113,7 @@ class TrainingSettings(Section):
     tokens_per_micro_batch: int = Field(ge=64, description="Tokens in one backward pass; bounds memory, not the result.")
     quantization: Quantization = Field("none", description="Frozen base in 8 bits (paper) or 4, by bitsandbytes.")
     max_memory: dict[str, str] | None = Field(None, description='A base on several cards: memory of each, as {"0": "20GiB"}.')
+    processes: int = Field(default=1, ge=1, le=64, description="Cards that share each step's rows, a process on each.")
     activation_checkpointing: bool = Field(False, description="A third slower and far less memory, for cards of 24 GB and less.")
     label_weight: float = Field(default=1, gt=0, le=10_000, description="Weight of the label's token in the loss (paper: 1).")
     checkpoint_steps: int = Field(default=8, ge=1, description="Steps between checkpoints: what a killed training does again.")
@@ -120,6 +121,12 @@ class TrainingSettings(Section):
     patience: int = Field(ge=1, description="Epochs without a better validation AUC before training stops.")
     max_tokens: int = Field(ge=64, le=131_072, description="Longest row in tokens; the oldest history goes first.")
     seed: int = Field(ge=0, description="Adapter initialisation, dropout and the order of rows.")
+
+    @model_validator(mode="after")
+    def _one_way_to_use_cards(self) -> Self:
+        if self.max_memory and self.processes > 1:
+            raise ValueError("max_memory spreads one model over the cards that processes would share: leave one of them out")
+        return self
 
 
 class ScoringSettings(Section):

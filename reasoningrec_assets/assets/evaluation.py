@@ -1,6 +1,7 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -21,6 +22,7 @@ from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
+FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 
@@ -44,14 +46,7 @@ STAGES = (
 EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
-@dg.asset(
-    deps=[*METHODS.values(), *STAGES],
-    **EVALUATION,
-    kinds={"scikitlearn", "parquet"},
-    **GPU,
-    code_version="4",
-    freshness_policy=WEEKLY,
-)
+@dg.asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, code_version="4", freshness_policy=WEEKLY)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -84,7 +79,7 @@ COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
 EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
 
 
-@dg.asset(deps=[*EXISTING, interaction_windows], **EVALUATION, kinds={"scikitlearn", "parquet"}, code_version="3")
+@dg.asset(deps=[*EXISTING, interaction_windows], **FIGURES, code_version="3")
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -121,18 +116,12 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
     facts = {title: getattr(dataset, name) for title, name in names.items()}
 
     def build(inputs: Inputs) -> Output:
-        report = gather(
-            dataset=dataset.name,
-            title=dataset.title,
-            metrics=inputs["evaluation_metrics"],
-            predictions={method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()},
-            windows=inputs["interaction_windows"],
-            texts=Texts(*(inputs[name] for name in EXPLAINING)),
-            leaderboard=inputs.find("leaderboard"),
-            facts=facts,
-            training=training_curve(inputs["lora_model"]),
-            receipts=inputs.lake.receipts.ancestry(inputs.receipts.values()),
-        )
+        tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
+        tables["predictions"] = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
+        tables |= {"texts": Texts(*(inputs[name] for name in EXPLAINING)), "leaderboard": inputs.find("leaderboard")}
+        tables |= {"training": training_curve(inputs["lora_model"]), "facts": facts}
+        receipts = inputs.lake.receipts.ancestry(inputs.receipts.values())
+        report = gather(dataset=dataset.name, title=dataset.title, receipts=receipts, **tables)
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)

@@ -23,15 +23,9 @@ from reasoningrec_assets.training.variants import FULL, Variant
 if TYPE_CHECKING:
     from reasoningrec_assets.generation.plan import Writer
 
-LANGUAGE: dict[str, Any] = {
-    "partitions_def": datasets,
-    "group_name": "language",
-    "owners": ["team:modelling"],
-    "kinds": {"llm", "parquet"},
-    **GPU,
-    # a dry run plans and yields nothing, and what depends on it is skipped
-    "output_required": False,
-}
+LANGUAGE: dict[str, Any] = {"partitions_def": datasets, "group_name": "language", "owners": ["team:modelling"], **GPU}
+# a dry run plans and yields nothing, and what depends on it is skipped
+LANGUAGE |= {"kinds": {"llm", "parquet"}, "output_required": False}
 Results = Iterator[dg.MaterializeResult]
 
 

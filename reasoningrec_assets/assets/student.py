@@ -64,7 +64,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     """The adapter of a variant's student."""
     (key,), run_config = keys_of(variant, "lora_model"), configured(TrainingConfig, variant)
 
-    @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="2")
+    @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="3")
     def lora_model(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """The LoRA adapter of the epoch with the best validation AUC, and a manifest that says what it is."""
         dataset = registry.get(context.partition_key)

@@ -57,13 +57,11 @@ def clean(
     counts = query(_SQL["counts"], on=connection).to_pylist()[0]
     if not counts["users_out"]:
         most, longest = query("SELECT max(raw), max(raw - given_up) FROM users", on=connection).to_pylist()[0].values()
-        raise PermanentError(
-            "clean the interactions",
-            where=f"dataset {dataset.name}, {', '.join(map(str, files.values()))}",
-            problem=f"no user has the {dataset.min_ratings} ratings that min_ratings asks for, and the {MIN_SEQUENCE} rows that"
-            f" three targets and a history need; the most that any user has is {most}, the longest sequence has {longest}",
-            remedy="Lower min_ratings in the dataset's record, or use a file with longer histories",
-        )
+        where = f"dataset {dataset.name}, {', '.join(map(str, files.values()))}"
+        problem = f"no user has the {dataset.min_ratings} ratings that min_ratings asks for, and the {MIN_SEQUENCE} rows that"
+        problem += f" three targets and a history need; the most that any user has is {most}, the longest sequence has {longest}"
+        remedy = "Lower min_ratings in the dataset's record, or use a file with longer histories"
+        raise PermanentError("clean the interactions", where=where, problem=problem, remedy=remedy)
     liked = {"least": dataset.liked_at_least, "above": dataset.liked_above}
     examples = {row["rule"]: row["examples"] for row in query(_SQL["examples"], on=connection).to_pylist() if row["examples"]}
     rows = stream(_SQL["sequences"], on=connection, dataset=dataset.name, **liked)

@@ -56,12 +56,10 @@ def build(
     days = zip(("train", "valid", "test"), dataset.cut_dates or (), strict=False)
     if empty := [f"{split} ({day})" for split, day in days if not counts[split]]:
         first, last = query(_DAYS_SQL, interactions=interactions).to_pylist()[0].values()
-        raise PermanentError(
-            "cut the windows by time",
-            where=f"dataset {dataset.name}, split {', '.join(empty)}",
-            problem="no user has an event from its day on and another before it",
-            remedy=f"Set cut_dates between {first} and {last}, where the data begins and ends, with users on both sides",
-        )
+        where = f"dataset {dataset.name}, split {', '.join(empty)}"
+        problem = "no user has an event from its day on and another before it"
+        remedy = f"Set cut_dates between {first} and {last}, where the data begins and ends, with users on both sides"
+        raise PermanentError("cut the windows by time", where=where, problem=problem, remedy=remedy)
     other = _LEAVE_LAST_OUT_COUNTS if temporal else _TEMPORAL_COUNTS
     counts = {name: count for name, count in counts.items() if name not in other} | {"targets_per_user": values["most"]}
     return stream(_SQL["windows"], on=connection, dataset=dataset.name, most=values["most"]), counts

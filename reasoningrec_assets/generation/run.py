@@ -108,13 +108,10 @@ def _published(
     texts = [_published_text(name, answers[key], writer.model) for name, key in zip(plan.names, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
     if statuses["failed"] > writer.max_failed_share * len(texts):
-        raise TransientError(
-            "write all texts",
-            where=f"{statuses['failed']} of {len(texts)} requests failed",
-            problem=f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: "
-            f"{next(text.error for text in texts if text.error)}",
-            remedy="Run again: what was answered is in the cache; raise max_failed_share to go on without the rest",
-        )
+        where, first = f"{statuses['failed']} of {len(texts)} requests failed", next(text.error for text in texts if text.error)
+        problem = f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: {first}"
+        remedy = "Run again: what was answered is in the cache; raise max_failed_share to go on without the rest"
+        raise TransientError("write all texts", where=where, problem=problem, remedy=remedy)
     compute = sum(answer.seconds for answer in written)
     prompt = sum(answer.prompt_tokens for answer in written)
     completion = sum(answer.completion_tokens for answer in written)

@@ -50,9 +50,7 @@ class BertScore:
                 alike = known[candidates[row]] @ known[references[row]].T
                 precision, recall = (float(alike.amax(axis)[1:-1].mean()) for axis in (1, 0))
                 scores[:, row] = precision, recall, 2 * precision * recall / ((precision + recall) or 1.0)
-        return TextScores(
-            *np.nan_to_num(scores)
-        )  # a text without one token, such as of control characters, has a mean of nothing
+        return TextScores(*np.nan_to_num(scores))  # a text without one token, say of control characters, has a mean of nothing
 
     def _embedded(self, texts: Set[str]) -> "dict[str, torch.Tensor]":
         """Each text's token states of length 1, shape (tokens, width); references come again for every method, and are kept."""

@@ -54,9 +54,9 @@ def gather(
     leaderboard: Path | None = None,
 ) -> Report:
     """Read what the page shows from tables of the lake; ``users`` is the number of cases."""
-    paths, shown = [*predictions.values()], {"floors": FLOORS, "methods": list(predictions), "users": users}
+    paths = [*predictions.values()]
     read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
-    read |= {**shown, "items": texts.items, "references": texts.references}
+    read |= {"items": texts.items, "references": texts.references, "floors": FLOORS, "methods": [*predictions], "users": users}
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
     return Report(
         dataset=dataset,

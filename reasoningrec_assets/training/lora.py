@@ -6,12 +6,14 @@ The loss is the cross-entropy of the answer's tokens alone; the output matrix is
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+import torch.distributed as processes
+from pydantic.dataclasses import dataclass
 from safetensors.torch import save_file
 
 from reasoningrec_assets import compute
@@ -82,7 +84,8 @@ def train_adapter(
 
     `valid` decides on early stopping, at natural prevalence, in forward passes of `tokens_per_batch` tokens. With
     `checkpoints` a killed training goes on where it was and ends with the same bytes. A loss that is not a number, and
-    memory that does not suffice for the smallest micro-batch, raise PermanentError, which names the rows.
+    memory that does not suffice for the smallest micro-batch, raise PermanentError, which names the rows. Called in
+    several processes of one group (`training.several`), each takes its share of every step's rows.
     """
     chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
     run = _Run(_adapted(base, settings, device), chat, settings, device, log)
@@ -94,6 +97,7 @@ def train_adapter(
         number, place = divmod(progress.step, steps)
         # drawn anew for each epoch, so that a checkpoint need not hold it
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
+        torch.manual_seed((settings.seed * 1_000_003 + progress.step) * 1024 + run.place)  # of the dropout
         rows = [train[index] for index in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
         progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
         progress.tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
@@ -107,9 +111,10 @@ def train_adapter(
             if _validated(run, progress, valid, steps, tokens_per_batch):
                 best = {name: weight.detach().cpu().clone() for name, weight in peft.get_peft_model_state_dict(run.model).items()}
             progress.seconds += time.monotonic() - clock
-        if checkpoints and (place + 1 == steps or progress.step % settings.checkpoint_steps == 0):
+        if checkpoints and run.place == 0 and (place + 1 == steps or progress.step % settings.checkpoint_steps == 0):
             checkpoints.save(progress.step, run.tensors(best), asdict(progress))
-    _save(run.model, {name: best[name].contiguous() for name in sorted(best)}, folder, settings.base_model)
+    if run.place == 0:
+        _save(run.model, {name: best[name].contiguous() for name in sorted(best)}, folder, settings.base_model)
     return progress
 
 
@@ -133,7 +138,12 @@ def _validated(run: "_Run", progress: Progress, valid: Sequence[EncodedRow], ste
     """Score the validation rows after an epoch, note the outcome, and say whether it is the best so far."""
     run.model.eval()
     device = run.device.torch_name
-    scores = label_log_odds(run.model, valid, run.chat, tokens_per_batch=tokens_per_batch, device=device, log=run.log)
+    mine, scores = valid[run.place :: run.count], [0.0] * len(valid)
+    parts = [label_log_odds(run.model, mine, run.chat, tokens_per_batch=tokens_per_batch, device=device, log=run.log)] * run.count
+    if run.count > 1:
+        processes.all_gather_object(parts, parts[run.place])
+    for place, part in enumerate(parts):
+        scores[place :: run.count] = part
     found, before = auc([row.label for row in valid], scores), [epoch.valid_auc for epoch in progress.epochs]
     losses, earlier = progress.losses[-steps:], sum(epoch.seconds for epoch in progress.epochs)
     progress.epochs.append(Epoch(len(before) + 1, sum(losses) / len(losses), found, progress.seconds - earlier))
@@ -153,6 +163,9 @@ class _Run:
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
         self.budget, self.halvings = settings.tokens_per_micro_batch, 0
+        self.place, self.count = 0, 1
+        if processes.is_initialized():
+            self.place, self.count = processes.get_rank(), processes.get_world_size()
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
         """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""
@@ -161,10 +174,12 @@ class _Run:
             group["lr"] = self.settings.learning_rate * rate
         while True:
             try:
-                loss = self._gradient(rows)
+                loss = self._gradient(rows, rows[self.place :: self.count])
                 break
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, rows)
+        if self.count > 1:
+            loss = self._summed(loss)
         if not torch.isfinite(torch.tensor(loss)):
             remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
             raise PermanentError("train the student", where=_names(rows), problem=f"this step's loss is {loss}", remedy=remedy)
@@ -172,18 +187,26 @@ class _Run:
         self.optimizer.step()
         return loss
 
-    def _gradient(self, rows: Sequence[EncodedRow]) -> float:
+    def _gradient(self, rows: Sequence[EncodedRow], mine: Sequence[EncodedRow]) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         label = len(self.chat.label_tokens().prefix)
-        weights = [[self.settings.label_weight if at == label else 1.0 for at in range(len(row.answer))] for row in rows]
-        whole, total = sum(map(sum, weights)), 0.0
-        for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in rows], self.budget):
+        weights = [[self.settings.label_weight if at == label else 1.0 for at in range(len(row.answer))] for row in mine]
+        whole, total = sum(len(row.answer) + self.settings.label_weight - 1 for row in rows), 0.0
+        for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in mine], self.budget):
             # dividing by the step's weight, not the micro-batch's, makes the gradient independent of how the step is cut
-            chosen = [rows[index] for index in batch]
+            chosen = [mine[index] for index in batch]
             loss = answer_loss(self.model, chosen, [weights[index] for index in batch], self.device.torch_name) / whole
             loss.backward()
             total += float(loss.detach())
         return total
+
+    def _summed(self, loss: float) -> float:
+        """Add up the processes' gradients, each of its share of the step's rows, and their losses."""
+        for weight in self.weights.values():
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            processes.all_reduce(weight.grad)
+        processes.all_reduce(total := torch.tensor(loss, device=self.device.torch_name))
+        return float(total)
 
     def _halve(self, error: Exception, rows: Sequence[EncodedRow]) -> None:
         """Go on with half the micro-batch and the same step, where it was memory that ran out."""
@@ -198,11 +221,11 @@ class _Run:
         self.log(f"memory ran out on {self.device.name}: going on with micro-batches of {self.budget} tokens, the same steps")
 
     def tensors(self, best: Mapping[str, Any]) -> dict[str, Any]:
-        """Adapter, optimizer, random state, and the best epoch's adapter, by name."""
+        """Adapter, optimizer, and the best epoch's adapter, by name; what is drawn follows from the seed and the step."""
         state = self.optimizer.state_dict()["state"]
         moments = {f"optimizer/{place}/{name}": value for place, known in state.items() for name, value in known.items()}
         held = {f"weight/{name}": weight for name, weight in self.weights.items()}
-        return held | moments | {f"best/{name}": weight for name, weight in best.items()} | {"random": torch.get_rng_state()}
+        return held | moments | {f"best/{name}": weight for name, weight in best.items()}
 
     def restored(self, checkpoints: Checkpoints | None) -> tuple[Progress, dict[str, Any]]:
         """Progress and the best epoch's adapter so far: of the newest checkpoint, which is put in place, or of a start."""
@@ -210,7 +233,6 @@ class _Run:
         if found is None:
             return Progress(), {}
         tensors, known = found
-        epochs = [Epoch(**epoch) for epoch in known.pop("epochs")]
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(tensors[f"weight/{name}"])
@@ -220,8 +242,7 @@ class _Run:
                 _, place, moment = name.split("/")
                 state[int(place)][moment] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        torch.set_rng_state(tensors["random"])
-        progress = Progress(**known, epochs=epochs)
+        progress = Progress(**known)
         self.log(f"going on from the checkpoint after step {progress.step}")
         return progress, {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
 

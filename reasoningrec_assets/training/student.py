@@ -104,7 +104,7 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time.
     """
     from reasoningrec_assets.training.checkpoints import Checkpoints
-    from reasoningrec_assets.training.lora import train_adapter
+    from reasoningrec_assets.training.several import train_on
 
     splits = inputs.of("sft_splits")
     base = store.resolve(settings.base_model, inputs.lake.root, log=log)
@@ -124,9 +124,10 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     }
     folder = inputs.scratch / "adapter"
     known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
-    with compute.lease(log=log) as device:
+    known |= {"train": learned, "valid": valid, "folder": folder}
+    with compute.lease(count=settings.processes, log=log) as device:
         kept = Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log)
-        result = train_adapter(learned, valid, **known, device=device, folder=folder, checkpoints=kept)
+        result = train_on(settings.processes, kept, inputs.scratch, device=device, **known)
     store.free_memory()
     # without the seconds: equal trainings give equal manifests
     epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "valid_auc": e.valid_auc} for e in result.epochs]

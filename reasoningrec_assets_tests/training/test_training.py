@@ -3,6 +3,7 @@ import random
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
@@ -13,6 +14,7 @@ from reasoningrec_assets.training import lora, packing
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
+from reasoningrec_assets.training.several import train_on
 
 CPU = compute.Device("cpu:0", "cpu")
 QUIET = {"log": lambda _: None}
@@ -62,11 +64,16 @@ def rows(number=16, seed=0):
     return made
 
 
-def train(tiny_model, chat, settings, folder, *, training_rows=None, checkpoints=None):
+def order(tiny_model, chat, settings, folder, training_rows=None):
+    """What a training is asked for."""
     encoded = encode_rows(training_rows or rows(), chat, max_tokens=settings.max_tokens)
     valid = encode_rows(rows(8, seed=1), chat, max_tokens=settings.max_tokens)
     known = {"base": tiny_model, "chat": chat, "settings": settings, "tokens_per_batch": 10_000, "device": CPU, "folder": folder}
-    return lora.train_adapter(encoded, valid, **known, checkpoints=checkpoints, **QUIET)
+    return known | {"train": encoded, "valid": valid}
+
+
+def train(tiny_model, chat, settings, folder, *, training_rows=None, checkpoints=None):
+    return lora.train_adapter(**order(tiny_model, chat, settings, folder, training_rows), checkpoints=checkpoints, **QUIET)
 
 
 def files_of(folder):
@@ -117,6 +124,36 @@ def test_micro_batches_do_not_change_the_result(tiny_model, chat, settings, tmp_
     whole = train(tiny_model, chat, settings, tmp_path / "whole")
     cut = train(tiny_model, chat, settings.model_copy(update={"tokens_per_micro_batch": 64}), tmp_path / "cut")
     assert [epoch.train_loss for epoch in cut.epochs] == pytest.approx([epoch.train_loss for epoch in whole.epochs], rel=1e-4)
+
+
+def test_processes_that_share_the_rows_train_as_one_does_and_go_on_where_they_were(tiny_model, chat, settings, tmp_path, capfd):
+    uneven = rows(17)  # the last step has one row, and the second process none
+    one = train(tiny_model, chat, settings, tmp_path / "one", training_rows=uneven)
+
+    def several(name):
+        asked = order(tiny_model, chat, settings, tmp_path / name / "adapter", uneven)
+        (tmp_path / name).mkdir()
+        return train_on(2, Checkpoints(tmp_path / "kept", {}, print), tmp_path / name, **asked, **QUIET)
+
+    two = several("two")
+    assert two.losses == pytest.approx(one.losses, rel=1e-4)
+    assert [epoch.valid_auc for epoch in two.epochs] == [epoch.valid_auc for epoch in one.epochs]
+    assert two.tokens == one.tokens
+    (tmp_path / "kept" / max(path.name for path in (tmp_path / "kept").iterdir())).unlink()
+    assert several("again").losses == two.losses
+    assert "going on from the checkpoint after step 10" in capfd.readouterr().out
+    assert files_of(tmp_path / "again" / "adapter") == files_of(tmp_path / "two" / "adapter")
+
+
+def test_what_ends_one_of_several_processes_is_told(tiny_model, chat, settings, tmp_path):
+    asked = order(tmp_path / "nowhere", chat, settings, tmp_path / "adapter")
+    with pytest.raises(ProcessRaisedException, match="nowhere"):
+        train_on(2, Checkpoints(tmp_path / "kept", {}, print), tmp_path, **asked, **QUIET)
+
+
+def test_cards_hold_one_model_or_share_the_rows_and_not_both(settings):
+    with pytest.raises(ValueError, match="leave one of them out"):
+        TrainingSettings(**settings.model_dump() | {"processes": 2, "max_memory": {"0": "20GiB"}})
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answer_alone(tiny_model, chat):

@@ -97,12 +97,9 @@ class OpenAIEngine:
         return arguments
 
     def _client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            base_url=self.settings.base_url,
-            api_key=os.environ.get(KEY) or "none",  # servers of one's own ask for no key, the client for any
-            timeout=self.settings.timeout_seconds,
-            max_retries=self.settings.retries,
-        )
+        limits: Any = {"timeout": self.settings.timeout_seconds, "max_retries": self.settings.retries}
+        # servers of one's own ask for no key, the client for any
+        return openai.AsyncOpenAI(base_url=self.settings.base_url, api_key=os.environ.get(KEY) or "none", **limits)
 
     def _redacted(self, error: Exception) -> str:
         key = os.environ.get(KEY)

@@ -60,12 +60,10 @@ class TransformersEngine:
         if not store.out_of_memory(error):
             raise error
         if size == 1 or self._halvings == MOST_HALVINGS:
-            raise PermanentError(
-                "write a batch of texts",
-                where=f"{self.device}, {size} requests at once",
-                problem=f"memory ran out, after the batch was halved {self._halvings} times",
-                remedy="Set a smaller batch_size or max_new_tokens, a quantised base, or another device",
-            ) from error
+            where = f"{self.device}, {size} requests at once"
+            problem = f"memory ran out, after the batch was halved {self._halvings} times"
+            remedy = "Set a smaller batch_size or max_new_tokens, a quantised base, or another device"
+            raise PermanentError("write a batch of texts", where=where, problem=problem, remedy=remedy) from error
         self._halvings += 1
         self.batch_size = size // 2
         store.free_memory()
@@ -92,19 +90,11 @@ class TransformersEngine:
             torch.manual_seed(int(sha256_json([sampling.seed, list(keys)])[:15], 16))
         start = len(prefix) + width
         with torch.inference_mode(), self._first_logprobs(sampling.logprobs) as likeliest:
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                past_key_values=shared,
-                max_new_tokens=sampling.max_new_tokens,
-                do_sample=warm,
-                temperature=sampling.temperature if warm else None,
-                top_p=sampling.top_p if warm else None,
-                top_k=None,
-                pad_token_id=pad,
-                eos_token_id=end,
-                prefix_allowed_tokens_fn=self._allowed(sampling.choices, start) if sampling.choices else None,
-            )
+            rules: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": warm, "top_k": None}
+            rules |= {name: getattr(sampling, name) if warm else None for name in ("temperature", "top_p")}
+            rules |= {"pad_token_id": pad, "eos_token_id": end, "attention_mask": mask, "past_key_values": shared}
+            rules["prefix_allowed_tokens_fn"] = self._allowed(sampling.choices, start) if sampling.choices else None
+            output = self.model.generate(input_ids=ids, **rules)
         seconds = (time.monotonic() - started) / len(keys)
         answers: list[Answer] = []
         for key, row, logprobs in zip(keys, output[:, start:].tolist(), likeliest or [{}] * len(keys), strict=True):

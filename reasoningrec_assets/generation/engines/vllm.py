@@ -67,12 +67,9 @@ class VllmEngine:
             reply = self.child.stdout.readline()
         answer = json.loads(reply) if reply else {"error": f"it ended with {self.child.wait()}"}
         if isinstance(answer, dict) and "error" in answer:
-            raise TransientError(
-                "write texts with vLLM",
-                where=f"child process {self.child.pid}",
-                problem=f"{answer['error']}; its last lines: {' | '.join(self.last_lines)}"[-3000:],
-                remedy="Run again, the answers so far are in the cache; correct the engine settings if it does not start",
-            )
+            problem = f"{answer['error']}; its last lines: {' | '.join(self.last_lines)}"[-3000:]
+            remedy = "Run again, the answers so far are in the cache; correct the engine settings if it does not start"
+            raise TransientError("write texts with vLLM", where=f"process {self.child.pid}", problem=problem, remedy=remedy)
         return answer
 
 
@@ -88,16 +85,11 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
         lines: deque[str] = deque(maxlen=8)
         python = settings.python or sys.executable
         log(f"starting vLLM with {reference} on {device.name}")
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        own: Any = {**pipes, "encoding": "utf-8", "start_new_session": True, "env": child_environment(device)}
         try:
-            child = subprocess.Popen(
-                [python, "-P", str(WORKER)],  # -P: the engines' folder must not hide the packages that they are named after
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                start_new_session=True,
-                env=child_environment(device),
-            )
+            # -P: the engines' folder must not hide the packages that they are named after
+            child: subprocess.Popen[str] = subprocess.Popen([python, "-P", str(WORKER)], **own)
         except OSError as error:
             remedy = "Correct the engine setting python, or leave it out where vLLM shares this environment"
             raise PermanentError("start vLLM", where=python, problem=str(error), remedy=remedy) from error
