@@ -7,7 +7,7 @@ import json
 from benchmarks.contestant import requests_of
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import endless_model
-from reasoningrec_assets.compute import Device, precision, visible_devices
+from reasoningrec_assets.compute import prepare, visible_devices
 from reasoningrec_assets.generation.engines.vllm import child_environment
 from reasoningrec_assets.models.store import load_tokenizer
 
@@ -29,19 +29,18 @@ def run(quick: bool) -> list[Figure]:
     }
     path = CACHE / "prompts.json"
     path.write_text(json.dumps(prompts), encoding="utf-8")
-    name = visible_devices()[0]
-    device = Device(name, "cpu" if name == "cpu:0" else "cuda:0")
-    dtype = str(precision(device)).removeprefix("torch.")
+    names = visible_devices()
+    device = prepare(names[:1], names)
     eager = "eager" if quick else "compiled"
     contestants = [
         Contestant("ours on vLLM", ours("contestant", "vllm", eager)),
         Contestant(
             "bare vLLM",
-            peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, dtype),
+            peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, device.dtype),
             environment=child_environment(device),
         ),
         Contestant("ours on transformers", ours("contestant", "transformers")),
-        Contestant("published", peer("published", "published.py", str(folder), str(path), dtype)),
+        Contestant("published", peer("published", "published.py", str(folder), str(path), device.dtype)),
     ]
     found = {name: rounds(contestants, count, set=name, size=size, tokens=tokens) for name, (size, tokens) in sets.items()}
     for contestant in contestants:

@@ -144,7 +144,7 @@ def predictions(variant: str, seed: int) -> Path:
                 folder=adapter,
                 checkpoints=Checkpoints(folder / "checkpoints", about, print),
             )
-        model = store.with_adapter(store.load_causal_model(base, compute.precision(device), device.torch_name), adapter)
+        model = store.with_adapter(store.load_causal_model(base, device.dtype, device.torch_name), adapter)
         both = encoded["valid"] + encoded["test"]
         scores = label_log_odds(model, both, chat, tokens_per_batch=TOKENS, device=device.torch_name)
     (folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import quality
 from benchmarks.harness import CACHE, fresh_folder, serve
 from benchmarks.inputs import MODEL, tables
-from reasoningrec_assets.compute import Device, visible_devices
+from reasoningrec_assets.compute import Device, prepare, visible_devices
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
@@ -114,13 +114,11 @@ def training_run(dtype: str) -> _Run:
 
 
 def this_device() -> Device:
-    name = visible_devices()[0]
-    return Device(name, "cpu" if name == "cpu:0" else "cuda:0")
+    names = visible_devices()
+    return prepare(names[:1], names)
 
 
 def main(work: str, dtype: str, *flags: str) -> None:
-    import torch
-
     device = this_device()
     if work == "train":
         run = training_run(dtype)
@@ -134,7 +132,7 @@ def main(work: str, dtype: str, *flags: str) -> None:
 
         serve(step)
         return
-    model = store.load_causal_model(store.resolve(MODEL, CACHE), getattr(torch, dtype), device.torch_name)
+    model = store.load_causal_model(store.resolve(MODEL, CACHE), dtype, device.torch_name)
     if "unshared" in flags:
         from reasoningrec_assets.training import packing
 

@@ -10,13 +10,9 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import try_exclusive
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -25,6 +21,7 @@ class Device:
 
     name: str  # cpu:0, or cuda:<index on this machine>, several of these joined by +
     torch_name: str  # what torch calls the first of them: its place among the cards that this process sees
+    dtype: str  # the precision to compute in, as torch calls it
 
 
 def visible_devices() -> list[str]:
@@ -71,7 +68,7 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
 def prepare(taken: list[str], visible: list[str]) -> Device:
     """Make this process ready for the devices taken, of those that it may use."""
     if taken[0].startswith("cuda"):
-        return Device("+".join(taken), f"cuda:{visible.index(taken[0])}")
+        return Device("+".join(taken), f"cuda:{visible.index(taken[0])}", "bfloat16")
     # spinning OpenMP threads make a training step up to ten times slower when anything else wants the cores; this has
     # an effect only before torch is imported for the first time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -81,17 +78,9 @@ def prepare(taken: list[str], visible: list[str]) -> Device:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 32 * 1024 * 1024)  # M_MMAP_THRESHOLD, at its largest
         libc.mallopt(-1, 1024 * 1024 * 1024)  # M_TRIM_THRESHOLD
-    return Device(taken[0], "cpu")
-
-
-def precision(device: Device) -> "torch.dtype":
-    """The precision to compute in: bf16 on CUDA and on processors with bf16 instructions, else fp32."""
-    import torch
-
-    if device.name.startswith("cuda"):
-        return torch.bfloat16
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+    # without instructions for it, bf16 is several times slower than fp32
+    return Device(taken[0], "cpu", "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32")
 
 
 def peak_memory_bytes() -> int:

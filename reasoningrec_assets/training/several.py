@@ -1,7 +1,7 @@
 """A training on several cards: a process for each, which share the rows of every step and add up their gradients."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ def train_on(count: int, checkpoints: Checkpoints, scratch: Path, *, device: com
         return train_adapter(**known, device=device, checkpoints=checkpoints, log=log)
     checkpoints.newest()  # which drops those that are damaged, before the processes look for them at once
     kept = {"folder": checkpoints.folder, "about": checkpoints.about}
-    torch.multiprocessing.spawn(_process, (count, device.name.split("+"), kept, scratch, known), nprocs=count)
+    torch.multiprocessing.spawn(_process, (count, device, kept, scratch, known), nprocs=count)
     return Progress(**json.loads((scratch / "progress.json").read_text(encoding="utf-8")))
 
 
-def _process(place: int, count: int, names: list[str], kept: dict[str, Any], scratch: Path, known: dict[str, Any]) -> None:
+def _process(place: int, count: int, taken: compute.Device, kept: dict[str, Any], scratch: Path, known: dict[str, Any]) -> None:
     log: Log = print if place == 0 else lambda _: None
-    device = compute.prepare([names[place % len(names)]], compute.visible_devices())
+    names = taken.name.split("+")
+    device = replace(compute.prepare([names[place % len(names)]], compute.visible_devices()), dtype=taken.dtype)
     backend, rendezvous = "gloo", f"file://{scratch / 'rendezvous'}"  # where a port might be taken
     if device.torch_name != "cpu":
         backend = "nccl"

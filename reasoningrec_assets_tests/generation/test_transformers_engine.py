@@ -11,7 +11,7 @@ from reasoningrec_assets.prompts.chat import Chat
 
 @pytest.fixture
 def engine(tiny_model):
-    return TransformersEngine(load_causal_model(tiny_model, torch.float32, "cpu"), Chat(load_tokenizer(tiny_model)), "cpu")
+    return TransformersEngine(load_causal_model(tiny_model, "float32", "cpu"), Chat(load_tokenizer(tiny_model)), "cpu")
 
 
 MESSAGES = [f"the same long beginning of every message, then {'word ' * number}{number}" for number in range(6)]

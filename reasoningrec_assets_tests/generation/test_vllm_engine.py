@@ -79,7 +79,7 @@ def server(folder, vllm):
         "smollm2",
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", "1024", "--dtype", "float32"]
-    environment = child_environment(Device("cpu:0", "cpu"))
+    environment = child_environment(Device("cpu:0", "cpu", "float32"))
     process = subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -151,7 +151,7 @@ def test_a_lora_adapter_is_put_on_the_model(folder, tmp_path, vllm, other_device
     import torch
 
     torch.manual_seed(0)
-    model = store.load_causal_model(folder, torch.float32, "cpu")
+    model = store.load_causal_model(folder, "float32", "cpu")
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapter")
     del model, adapted

@@ -39,7 +39,7 @@ def test_the_small_model_is_converted_once_and_writes_sentences():
     lines = []
     assert store.resolve(reference, CACHE, log=lines.append) == folder
     assert not lines, "the second call fetched again"
-    model = store.load_causal_model(folder, torch.float32, "cpu")
+    model = store.load_causal_model(folder, "float32", "cpu")
     assert getattr(model.config, "quantization_config", None) is None
     tokenizer = store.load_tokenizer(folder)
     ids = tokenizer.apply_chat_template(

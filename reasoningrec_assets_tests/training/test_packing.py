@@ -30,7 +30,7 @@ ROWS = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows):
-    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    model = load_causal_model(tiny_model, "float32", "cpu")
     packed = packing.pack(rows)
     with torch.inference_mode():
         states = packing.hidden_states(model, packed, "cpu")
@@ -55,7 +55,7 @@ def test_packs_stay_within_their_tokens_and_hold_every_row_once():
 
 
 def test_a_model_that_looks_back_over_less_than_a_row_is_refused(tiny_model):
-    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    model = load_causal_model(tiny_model, "float32", "cpu")
     model.get_decoder().config.sliding_window = 16
     with pytest.raises(PermanentError, match="looks back over 16 tokens"):
         packing.hidden_states(model, packing.pack([tokens(17)]), "cpu")

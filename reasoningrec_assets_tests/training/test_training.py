@@ -16,7 +16,7 @@ from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.several import train_on
 
-CPU = compute.Device("cpu:0", "cpu")
+CPU = compute.Device("cpu:0", "cpu", "float32")
 QUIET = {"log": lambda _: None}
 
 
@@ -87,7 +87,7 @@ def score(model, chat, encoded):
 @pytest.mark.parametrize("shortest", [1, 10**9], ids=["shared prefix", "no shared prefix"])
 def test_scores_equal_a_plain_forward_of_each_row(tiny_model, chat, monkeypatch, shortest):
     monkeypatch.setattr(packing, "SHORTEST", shortest)
-    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    model = load_causal_model(tiny_model, "float32", "cpu")
     encoded = encode_rows(rows(), chat, max_tokens=4000)
     labels = chat.label_tokens()
     plain = []
@@ -107,7 +107,7 @@ def test_training_learns_and_the_saved_adapter_scores_as_it_was_validated(tiny_m
     best = result.epochs[result.best_epoch - 1]
     assert best.valid_auc == max(epoch.valid_auc for epoch in result.epochs)
     assert best.valid_auc > 0.9
-    model = with_adapter(load_causal_model(tiny_model, torch.float32, "cpu"), tmp_path / "adapter")
+    model = with_adapter(load_causal_model(tiny_model, "float32", "cpu"), tmp_path / "adapter")
     valid = encode_rows(rows(8, seed=1), chat, max_tokens=4000)
     assert lora.auc([row.label for row in valid], score(model, chat, valid)) == best.valid_auc
 
@@ -157,7 +157,7 @@ def test_cards_hold_one_model_or_share_the_rows_and_not_both(settings):
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answer_alone(tiny_model, chat):
-    model = load_causal_model(tiny_model, torch.float32, "cpu")
+    model = load_causal_model(tiny_model, "float32", "cpu")
     encoded = encode_rows(rows(4), chat, max_tokens=4000)
     expected = 0.0
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_the_gradient_is_that_of_rows_trained_one_by_one(tiny_model, chat):
     weights = [[1.0] * len(row.answer) for row in encoded]
 
     def gradients(batches):
-        model = load_causal_model(tiny_model, torch.float32, "cpu")
+        model = load_causal_model(tiny_model, "float32", "cpu")
         for batch in batches:
             lora.answer_loss(model, [encoded[at] for at in batch], [weights[at] for at in batch], "cpu").backward()
         return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -238,7 +238,7 @@ def test_the_gradient_is_that_of_rows_trained_one_by_one(tiny_model, chat):
 def test_the_weight_of_the_label_counts_its_token_alone(tiny_model, chat, settings, tmp_path):
     plain = train(tiny_model, chat, settings, tmp_path / "plain").losses[0]
     heavy = train(tiny_model, chat, settings.model_copy(update={"label_weight": 10_000.0}), tmp_path / "heavy").losses[0]
-    model, (row,) = load_causal_model(tiny_model, torch.float32, "cpu"), encode_rows(rows(1), chat, max_tokens=4000)
+    model, (row,) = load_causal_model(tiny_model, "float32", "cpu"), encode_rows(rows(1), chat, max_tokens=4000)
     at = len(chat.label_tokens().prefix)
     alone = [[float(place == at) for place in range(len(row.answer))]]
     with torch.inference_mode():
@@ -342,7 +342,7 @@ def test_a_base_too_big_for_one_card_is_spread_as_the_limits_say(tiny_model, mon
         return real(folder, dtype=more["dtype"], local_files_only=True)
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
-    model = load_causal_model(tiny_model, torch.float32, "cuda:0", max_memory={"0": "140KB", "1": "1GB"})
+    model = load_causal_model(tiny_model, "float32", "cuda:0", max_memory={"0": "140KB", "1": "1GB"})
     assert (asked["device_map"], asked["max_memory"]) == ("auto", {0: "140KB", 1: "1GB"})
     spread = accelerate.infer_auto_device_map(
         model, max_memory=asked["max_memory"], no_split_module_classes=model._no_split_modules
@@ -362,7 +362,7 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path):
 
 def test_history_reversed_and_target_swapped_change_the_score(tiny_model, chat, settings, tmp_path):
     train(tiny_model, chat, settings, tmp_path / "adapter")
-    model = with_adapter(load_causal_model(tiny_model, torch.float32, "cpu"), tmp_path / "adapter")
+    model = with_adapter(load_causal_model(tiny_model, "float32", "cpu"), tmp_path / "adapter")
     (row,) = [row for row in rows(40) if row["input"].count("\n") > 5][:1]
     lines, target = row["input"].split("\n\n")
     changed = ["\n\n".join((lines, target)), "\n\n".join(("\n".join(reversed(lines.split("\n"))), target))]

@@ -144,9 +144,8 @@ def open_engine(
     assert settings.quantization != "fp8", "the settings refuse it for this engine"
     folder = store.resolve(reference, data_root, log=log)
     with compute.lease(log=log) as device:
-        dtype = compute.precision(device)
-        log(f"loading {reference} on {device.name} in {str(dtype).removeprefix('torch.')}, quantisation {settings.quantization}")
-        model = store.load_causal_model(folder, dtype, device.torch_name, quantization=settings.quantization)
+        log(f"loading {reference} on {device.name} in {device.dtype}, quantisation {settings.quantization}")
+        model = store.load_causal_model(folder, device.dtype, device.torch_name, quantization=settings.quantization)
         if settings.adapter:
             model = store.with_adapter(model, Path(settings.adapter))
         chat = Chat(store.load_tokenizer(folder))

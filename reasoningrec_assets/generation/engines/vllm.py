@@ -102,12 +102,10 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
 
 
 def _model_settings(folder: Path, settings: EngineSettings, device: compute.Device) -> dict[str, Any]:
-    dtype = settings.dtype
-    if dtype == "auto" and device.torch_name == "cpu":  # bf16 without instructions for it is several times slower than fp32
-        dtype = str(compute.precision(device)).removeprefix("torch.")
     return {
         "model": str(folder),
-        "dtype": dtype,
+        # vLLM itself would take the model's own, whatever the processor can do
+        "dtype": device.dtype if settings.dtype == "auto" and device.torch_name == "cpu" else settings.dtype,
         "quantization": {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization],
         "tensor_parallel_size": settings.tensor_parallel_size,
         "gpu_memory_utilization": settings.gpu_memory_share,
