@@ -7,13 +7,12 @@ import json
 from benchmarks import students
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import MODEL
-from reasoningrec_assets.compute import precision
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 
 
 def run(quick: bool) -> list[Figure]:
-    dtype = str(precision(students.this_device())).removeprefix("torch.")
+    dtype = students.this_device().dtype
     rows = students.synthetic_rows(4, 40, 80) if quick else students.real_rows("test", 48)
     few = rows[: 1 if quick else 4]  # each takes the published way ten seconds and more
     folder, labels = store.resolve(MODEL, CACHE), students.chat().label_tokens()

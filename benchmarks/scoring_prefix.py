@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from benchmarks import students
 from benchmarks.harness import Contestant, Figure, median_ratio, ours, rounds
-from reasoningrec_assets.compute import precision
 from reasoningrec_assets.training.packing import pack
 
 
 def run(quick: bool) -> list[Figure]:
-    dtype = str(precision(students.this_device())).removeprefix("torch.")
+    dtype = students.this_device().dtype
     users, targets = (1, 4) if quick else (8, 16)
     rows = students.many_targets(users, targets)
     path = students.saved("targets", rows)

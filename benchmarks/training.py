@@ -5,7 +5,6 @@ from __future__ import annotations
 from benchmarks import students
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import MODEL
-from reasoningrec_assets.compute import precision
 from reasoningrec_assets.models import store
 from reasoningrec_assets.training.encode import EncodedRow
 
@@ -14,7 +13,7 @@ EXACT = 1e-3  # of the first step's loss, beyond which a way of TRL's computes s
 
 
 def run(quick: bool) -> list[Figure]:
-    dtype = str(precision(students.this_device())).removeprefix("torch.")
+    dtype = students.this_device().dtype
     if quick:
         short = students.synthetic_rows(8, 40, 80)
         return [*_speed("short", short, 1, 1, dtype), *_losses("short", short, dtype, 1)]
