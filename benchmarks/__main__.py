@@ -21,6 +21,7 @@ def main() -> int:
     names = [
         "bertscore",
         "faults",
+        "leaderboard",
         "load",
         "metrics",
         "quality",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -300,3 +301,13 @@ def test_a_broken_profile_hides_no_shipped_dataset(declare, monkeypatch):
     registry._shipped.cache_clear()
     assert list(registry.load()[0]) == list(SHIPPED)
     assert "/nowhere.toml" in mistake()
+
+
+def test_the_documented_repetition_is_its_base_with_other_draws(declare):
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL) if "seed 43" in block]
+    declare(block, "ml100k_seed43.toml")
+    repetition, base = registry.get("ml100k_seed43"), registry.get("ml100k")
+    other = {"name", "title", "base", "settings"}
+    assert repetition.model_dump(exclude=other) == base.model_dump(exclude=other)
+    assert (repetition.raw_name, repetition.settings) == ("ml100k", {"sampling": {"seed": 43}, "training": {"seed": 43}})

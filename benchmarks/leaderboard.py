@@ -1,0 +1,93 @@
+"""The leaderboards of ml100k, one for each seed, from the scores that its runs saved: nothing is trained or written again.
+
+`python -m benchmarks.leaderboard PARTITION ...` keeps what `REASONINGREC_DATA` holds of these partitions' methods in
+`results/leaderboard/`: scores alone, by the place of their window, since MovieLens may not be passed on. A partition for
+another seed is a dataset declared with `base = "ml100k"`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
+from benchmarks.inputs import tables
+from reasoningrec_assets.assets.evaluation import COMPARED
+from reasoningrec_assets.lake.steps import Lake
+from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.leaderboard import leaderboard
+from reasoningrec_assets.sql import query
+
+FOLDER, KEPT = CACHE / "leaderboard", ROOT / "benchmarks" / "results" / "leaderboard"
+WINDOWS = "SELECT split, user_id, target_item_id, label FROM read_parquet($windows) ORDER BY ALL"
+SCORES = f"""
+    WITH placed AS (SELECT row_number() OVER () - 1 AS place, * FROM ({WINDOWS}))
+    SELECT place, score FROM read_parquet($predictions) JOIN placed USING (split, user_id, target_item_id) ORDER BY place
+"""
+SAME = 1e-5  # of an AUC: scores are kept to six decimals, which may tie a few
+
+
+def run(quick: bool) -> list[Figure]:
+    """Each seed's AUCs as its run wrote them; their means over the seeds are the result's details."""
+    boards = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("*.json"))}
+    if not boards:
+        raise SystemExit(f"{KEPT} is empty: run python -m benchmarks.leaderboard ml100k first")
+    aucs: dict[str, list[float]] = {}
+    figures = []
+    for partition, board in boards.items():
+        rows = recomputed(partition, board["methods"], replicates=10 if quick else 1000)
+        off = max(abs(row["auc"] - board["methods"][row["method"]]["auc"]) for row in rows)
+        for row in rows:
+            aucs.setdefault(row["method"], []).append(row["auc"])
+        about = {row["method"]: row for row in rows}
+        figures.append(Figure(f"{partition}: largest difference from the run's own AUC", off, SAME, at_most=True, details=about))
+    means = {
+        method: {"mean": statistics.mean(found), "deviation": statistics.stdev(found) if found[1:] else None, "seeds": len(found)}
+        for method, found in sorted(aucs.items(), key=lambda item: -statistics.mean(item[1]))
+    }
+    return [*figures, Figure("seeds", len(boards), 3, details=means)]
+
+
+def recomputed(partition: str, methods: dict[str, Any], replicates: int) -> list[dict[str, Any]]:
+    """The rows of the leaderboard, from scores and the windows that they belong to."""
+    windows, _ = tables()
+    placed = query(WINDOWS, windows=str(windows)).to_pylist()
+    files = {}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for method, kept in methods.items():
+        rows = [
+            placed[place] | {"method": method, "score": score, "explanation": None}
+            for place, score in zip(kept["places"], kept["scores"], strict=True)
+        ]
+        files[method] = FOLDER / f"{partition}-{method.replace('/', '-')}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), files[method])
+    evaluated = evaluate(files, dataset=partition, windows=windows, replicates=replicates, seed=42)
+    return leaderboard(evaluated, files, partition).to_pylist()
+
+
+def keep(partition: str) -> None:
+    """Put the scores of a partition's methods into `results/leaderboard/`, with what they were made from and came to."""
+    lake, (windows, _) = Lake(Path(os.environ.get("REASONINGREC_DATA", "data"))), tables()
+    board = lake.newest("leaderboard", partition)
+    aucs = {row["method"]: row["auc"] for row in pq.read_table(lake.path_of(board)).to_pylist()}
+    methods = {}
+    for method in aucs:
+        receipt = lake.newest(COMPARED[method].key.to_user_string(), partition)
+        scored = query(SCORES, windows=str(windows), predictions=str(lake.path_of(receipt))).to_pydict()
+        scores = {"places": scored["place"], "scores": [round(score, 6) for score in scored["score"]]}
+        methods[method] = {"data_version": receipt.data_version, "auc": aucs[method]} | scores
+    about = {"data_version": board.data_version, **describe_machine(), "methods": methods}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{partition}.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        keep(name)
