@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from reasoningrec_assets.generation.requests import Request, Sampling
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
+from reasoningrec_assets.training.encode import encode_rows
+from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets_tests.conftest import CACHE
 
 pytestmark = pytest.mark.engines
@@ -126,6 +129,33 @@ def test_labels_are_decoded_as_a_choice(engine, reference):
     found = engine.generate(chunk(QUESTIONS), choice())
     assert [answer.text for answer in found] == [answer.text for answer in reference[1]]
     assert {answer.text for answer in found} <= {"Yes", "No"}
+
+
+def test_the_students_score_is_in_vllms_log_probabilities_too(vllm, folder):
+    model, chat = store.load_causal_model(folder, "float32", "cpu"), Chat(store.load_tokenizer(folder))
+    shown = ['- liked: "Alien"', '- disliked: "Heat"', '- liked: "Fargo"']
+    asked = [student_record(shown[:number], answer) for number in (1, 2, 3) for answer in ("Yes", "No")]
+    encoded = encode_rows(asked, chat, max_tokens=1024)
+    expected = label_log_odds(model, encoded, chat, tokens_per_batch=1024, device="cpu")
+    labels = chat.label_tokens()
+    said = vllm.generate(chunk([row.message for row in encoded], "Prediction:"), Sampling(1, 0.0, 1.0, seed=0, logprobs=20))
+    for answer, odds in zip(said, expected, strict=True):
+        yes, no = (
+            math.log(sum(math.exp(answer.first_logprobs.get(chat.decode([token]), -math.inf)) for token in tokens))
+            for tokens in (labels.yes, labels.no)
+        )
+        assert yes - no == pytest.approx(odds, abs=0.02)
+
+
+def student_record(history, answer):
+    return {
+        "user_id": "u",
+        "target_item_id": "t",
+        "instruction": 'Will the user like the target film? Answer with "Prediction: Yes" or "Prediction: No".',
+        "input": "\n".join([*history, "", "Target:", '"Casino"']),
+        "output": f"Prediction: {answer}",
+        "label": answer == "Yes",
+    }
 
 
 def test_an_answer_goes_on_from_its_prefill(engine, folder):
