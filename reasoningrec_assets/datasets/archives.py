@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -89,6 +90,8 @@ def extract(archive: Path, choose: Callable[..., Mapping[str, str]], target: Pat
                 # zipfile stops at the size that the directory declares, and compares the CRC at the end.
                 with file.open(info) as source, unpacked[role].open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's: what bzip2 finds damaged has no number
+            raise
         raise refused(problem=f"the archive is truncated or damaged ({error})") from error
     return unpacked

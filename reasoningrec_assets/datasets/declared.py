@@ -64,14 +64,15 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
 
 
 def _explained(text: str, found: ValidationError) -> str:
-    """Each mistake: line and key, what is wrong there, and what is allowed."""
+    """Each mistake: line (of the whole record's: that of a field it names) and key, what is wrong, and what is allowed."""
     mistakes: list[str] = []
     record, inside = (Profile, ("settings",)) if found.title == Profile.__name__ else (Dataset, ())
     # what a default lacks follows from another mistake
     for error in (one for one in found.errors() if one["type"] != "default_factory_not_called"):
         loc = tuple(part for part in error["loc"] if part != "[key]")
         message = error["msg"].removeprefix("Value error, ")
-        line = _line(text, inside + (loc[:-1] if error["type"] == "missing" else loc))
+        named = loc or tuple(field for field in record.model_fields if re.search(rf"\b{field}\b", message))[:1]
+        line = _line(text, inside + (loc[:-1] if error["type"] == "missing" else named))
         if error["type"] == "extra_forbidden":
             annotation = record.model_fields[str(loc[0])].annotation if loc[1:] else record
             nested = (*get_args(annotation), annotation)

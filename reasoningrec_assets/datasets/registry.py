@@ -118,6 +118,8 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         ]
         if lacking := sorted(read - {role for role, raw in self.raw_files.items() if raw.required}):
             raise ValueError(f"the adapter {self.adapter} reads {', '.join(lacking)}: raw_files must have them, and required")
+        if odd := {role for source in self.sources for role in source.members} - self.raw_files.keys():
+            raise ValueError(f"sources have members for {', '.join(sorted(odd))}; use {', '.join(self.raw_files)}")
         rule = self.liked_above if self.liked_at_least is None else self.liked_at_least
         if self.tables and not self.lowest <= (rule or 0) <= self.highest:
             raise ValueError(f"the like rule is outside of the ratings' bounds, {self.lowest:g} to {self.highest:g}")

@@ -1,7 +1,8 @@
 """Seeded draws of the windows that are trained on, validated on or explained."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from reasoningrec_assets.sql import query, statements
 
@@ -27,11 +28,20 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
     rows = query(_SQL["train"], windows=windows, seed=seed, liked=take_liked, disliked=take_disliked)
     counts = {"requested": k, "taken": rows.num_rows, "liked": take_liked, "disliked": take_disliked}
     counts |= {"liked_available": liked, "disliked_available": disliked}
-    counts["filled_up"] = max(0, take_liked - k // 2, take_disliked - (k - k // 2))
-    counts["short_by"] = k - rows.num_rows
+    counts |= {"filled_up": max(0, take_liked - k // 2, take_disliked - (k - k // 2)), "short_by": k - rows.num_rows}
     return Choice(rows, counts)
 
 
 def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> "pa.Table":
     """``n`` rows of a split at their natural prevalence, or all where it has fewer; all columns, sorted by user id."""
     return query(_SQL["sample"], windows=windows, split=split, seed=seed, n=n)
+
+
+def earlier_targets(row: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """Up to ``most`` of a window's latest history items as targets of windows of their own, each after what came before it."""
+    items, liked = row["history_item_ids"], row["history_liked"]
+    places = [at for at in range(1, len(items)) if items.index(items[at]) == at and items[at] != row["target_item_id"]]
+    return [
+        {**row, "target_item_id": items[at], "label": liked[at], "history_item_ids": items[:at], "history_liked": liked[:at]}
+        for at in places[len(places) - min(most, len(places)) :]
+    ]

@@ -12,7 +12,7 @@ from reasoningrec_assets import compute
 from reasoningrec_assets.baselines.features import SMOOTHING, window_features
 from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.datasets.registry import Dataset
-from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
+from reasoningrec_assets.datasets.sampling import choose_sample, choose_train, earlier_targets
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.generation.engines.transformers import open_engine
@@ -53,7 +53,8 @@ def build_splits(
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
     if not variant.reasoning:
-        chosen += choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
+        drawn = choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
+        chosen += drawn + [one for row in drawn for one in earlier_targets(row, variant.earlier)]
     chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
     bare = sum(row["split"] == "train" and not reasoning.get(window_name(row)) for row in chosen) if variant.reasoning else 0
     if bare:

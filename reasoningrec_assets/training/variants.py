@@ -22,6 +22,7 @@ class Variant:
     reasoning: bool = False  # it explains its prediction; else the label is all that it learns
     lists: bool = False  # TALLRec's form: titles alone, those liked first
     given: bool = False  # rows made elsewhere, in the published code's files: see `exchange`
+    earlier: int = 0  # so many of a train row's history are targets too, each after what came before it
     hints: Sequence[Hint] = ()  # of the floors' figures, from training events alone
     settings: Mapping[SectionName, Mapping[str, Any]] = field(default_factory=dict[SectionName, Mapping[str, Any]])
 

@@ -1,9 +1,10 @@
 """Reads Amazon Review 2018: ratings as headerless CSV, metadata and reviews as JSON lines; 5-core sets have reviews alone."""
 
 import html
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.errors import PermanentError
@@ -16,31 +17,17 @@ _SQL = statements(__file__)
 _RATINGS = delimited.Layout(("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
 _METADATA = "{asin: 'TEXT', title: 'TEXT', brand: 'TEXT', price: 'TEXT', description: 'JSON'}"
 _REVIEW = "{reviewerID: 'TEXT', asin: 'TEXT', overall: 'DOUBLE', unixReviewTime: 'BIGINT', verified: 'BOOL', reviewText: 'TEXT'}"
-_EVENT = 'reviewerID AS user_id, asin AS item_id, overall AS rating, unixReviewTime AS "timestamp"'
+# DuckDB reads a list or an object as its text, and that would be another user, whose reviews nothing withholds
+_ID = "CASE WHEN left({0}, 1) NOT IN ('[', '{{') THEN {0} END AS "
+_EVENT = f'{_ID.format("reviewerID")}user_id, {_ID.format("asin")}item_id, overall AS rating, unixReviewTime AS "timestamp"'
 
-_AMOUNT = r"\$[0-9][0-9,.]*"
-_NO_PRICE = f"trim(price) <> '' AND NOT regexp_full_match(trim(price), {literal(f'{_AMOUNT}( ?- ?{_AMOUNT})?')})"
-_NO_ITEM = "coalesce(asin, '') = ''"
-_MISSING = "taken as missing"
-# Conditions on a text, {0}. The longest honest titles have a few hundred characters, page dumps up to 423,494.
-_LONGEST = {"title": 500, "brand": 500, "about": 10_000}
-_TEXT_RULES = {
-    "page_dump": (r"regexp_matches({0}, '(?i)</?(script|style|div|span|a)\b|function\s*\(|\bvar\s+\w+\s*=')", _MISSING),
-    "too_long": ("length({0}) > {1}", _MISSING),
-    "nested": ("left({0}, 1) IN ('[', '{{') AND json_valid({0})", _MISSING),
-    "html_entities": (r"regexp_matches({0}, '&#?\w+;')", "resolved"),
-    "control_characters": ("regexp_matches({0}, '[[:cntrl:]]')", "replaced by blanks"),
-}
+_KNOWN: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _RULES = {
-    f"{of}_{rule}": (of, met.format(of, most), effect)
-    for of, most in _LONGEST.items()
-    for rule, (met, effect) in _TEXT_RULES.items()
-}
-_RULES["price_no_amount"] = ("price", _NO_PRICE, _MISSING)
-_RULES["price_range"] = ("price", f"regexp_full_match(trim(price), {literal(f'{_AMOUNT} ?- ?{_AMOUNT}')})", "kept")
-_RULES["about_list"] = ("about", "listed", "its parts are joined")
-_RULES["row_without_asin"] = ("title", _NO_ITEM, "the row is left out")
-RULES = {rule: (of, f"metadata WHERE {met}", effect) for rule, (of, met, effect) in _RULES.items()}
+    f"{of}_{name}": rule | {"of": of, "met": rule["met"].format(of, *limits)}
+    for of, limits in _KNOWN["limits"].items()
+    for name, rule in _KNOWN["text"].items()
+} | _KNOWN["row"]
+RULES = {name: (rule["of"], f"metadata WHERE {rule['met']}", rule["effect"]) for name, rule in _RULES.items()}
 """What `load_items` does, by rule: the column it is about, the rows that it meets, and its effect."""
 
 
@@ -68,20 +55,22 @@ def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path
     connection.execute(_SQL["no_metadata"])
     if "metadata" in files:
         _load(connection, "metadata", files["metadata"], _METADATA, _SQL["metadata"])
-    texts = {column: _text(column) for column in _LONGEST}
-    connection.execute(_SQL["items"].format(**texts, no_price=_NO_PRICE, no_item=_NO_ITEM))
+    texts = {column: _text(column) for column in _KNOWN["limits"]}
+    rules = {"no_price": _RULES["price_no_amount"]["met"], "no_item": _RULES["row_without_asin"]["met"]}
+    connection.execute(_SQL["items"].format(**texts, **rules))
 
 
 def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
     """Create ``raw_reviews`` (user_id, item_id, rating, timestamp, verified, text) of the items in the table ``needed``."""
-    columns, needed = f"{_EVENT}, verified, reviewText AS text", "SEMI JOIN needed ON asin = needed.item_id"
-    _load(connection, "raw_reviews", files["reviews"], _REVIEW, columns, needed)
+    columns = _EVENT.replace("overall", "CASE WHEN overall BETWEEN 1 AND 5 THEN overall END") + ", verified, reviewText AS text"
+    _load(connection, "raw_reviews", files["reviews"], _REVIEW, columns, "SEMI JOIN needed ON asin = needed.item_id")
 
 
 def _text(column: str) -> str:
     """SQL for a text as the rules leave it, null where nothing is left."""
-    missing = " OR ".join(met.format(column, _LONGEST[column]) for met, effect in _TEXT_RULES.values() if effect == _MISSING)
-    plain = f"CASE WHEN {_TEXT_RULES['html_entities'][0].format(column)} THEN html_unescape({column}) ELSE {column} END"
+    met = {name: rule["met"].format(column, *_KNOWN["limits"][column]) for name, rule in _KNOWN["text"].items()}
+    missing = " OR ".join(met[name] for name, rule in _KNOWN["text"].items() if rule["effect"] == "taken as missing")
+    plain = f"CASE WHEN {met['html_entities']} THEN html_unescape({column}) ELSE {column} END"
     return f"CASE WHEN NOT ({missing}) THEN nullif(trim(regexp_replace({plain}, '[[:cntrl:]]', ' ', 'g')), '') END"
 
 

@@ -58,6 +58,8 @@ def load(
     # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
     # of MovieLens-100K near their targets) for the order to matter.
     connection.execute("SET TimeZone = 'UTC'")  # of times that name none
+    if layout.encoding == "latin-1" and next(lines(path, "latin-1"), "").startswith("\xef\xbb\xbf"):
+        raise bad_line(path, 1, "it begins with a byte order mark, which would be part of the first id")
     create(connection, table, path, f"SELECT row_number() OVER () AS row, {select} FROM {reader or text}")
     checked = [name for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
     bad = " OR ".join(f'"{name}" IS NULL' if name in _NUMBERS else f"coalesce({name}, '') = ''" for name in checked)
@@ -108,7 +110,7 @@ def diagnose(path: Path, found: str) -> PermanentError:
     if of_json := re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', found):
         # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
         return bad_line(path, int(of_json[2]) - bool(of_json[1]), of_json[3].strip(" ."))
-    problem = re.split(r"\n+(?:Possible|Column |LINE )", found)[0].splitlines()[-1]
+    problem = re.split(r"\n+(?:Possible|This can|Column |LINE )", found)[0].splitlines()[-1]
     if of_csv := re.search(r"on Line: (\d+)\nOriginal Line: (.{0,80})", found):
         return bad_line(path, int(of_csv[1]), f"{problem}: {of_csv[2]!r}")
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)

@@ -41,7 +41,10 @@ def _load(dataset: Dataset, role: Role, connection: "duckdb.DuckDBPyConnection",
     path, ours = files[role], {theirs: column for column, theirs in table.columns.items()}
     delimiter, reader = {"csv": ",", "tsv": "\t"}.get(path.name.removesuffix(".gz").rpartition(".")[2], ""), ""
     if delimiter:
-        header = next(csv.reader([next(delimited.lines(path), "")], delimiter=delimiter), [""])
+        try:
+            header = next(csv.reader([next(delimited.lines(path), "")], delimiter=delimiter), [""])
+        except csv.Error as error:  # endless, or with the line ends of old Macs
+            raise delimited.bad_line(path, 1, f"it is no header ({error})") from error
         kinds = dict.fromkeys(header, "VARCHAR")
     else:
         parts = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".parquet") if path.is_dir() else [path]
