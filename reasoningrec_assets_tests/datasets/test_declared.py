@@ -167,7 +167,12 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
         ("history_length", "base = [1]\nhistory_length", ["no such base [1]"]),
         ("history_length", 'name = "other"\nhistory_length', ["a dataset has the name of its file"]),
         ("history_length", 'adapter = "amazon"\nhistory_length', ["for the adapter tables alone"]),
-        ("history_length", "cut_dates = [2014-01-01, 2012-01-01, 2016-01-01]\nhistory_length", ["cut_dates must go up"]),
+        ("history_length", "cut_dates = [2014-01-01, 2012-01-01, 2016-01-01]\nhistory_length", ["line 4, cut_dates must go up"]),
+        (
+            "[tables.ratings]",
+            '[[sources]]\nkind = "url"\nlocation = "https://a/b.zip"\nmembers = { "../evil" = "r.csv" }\n[tables.ratings]',
+            ["line 6, sources have members for ../evil; use ratings, items"],
+        ),
         ("history_length", "cut_dates = [2014-01-01]\nhistory_length", ["line 4, cut_dates"]),
     ],
 )

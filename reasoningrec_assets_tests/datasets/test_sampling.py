@@ -102,3 +102,14 @@ def test_a_sample_takes_its_split_at_natural_prevalence(tmp_path):
 
 def test_all_of_a_split_where_no_more_is_there(tmp_path):
     assert sampling.choose_sample(_write(tmp_path / "w.parquet", _population(5, 5)), "valid", 100, 42).num_rows == 40
+
+
+def test_earlier_targets_see_only_what_came_before_them():
+    row = {"user_id": "u", "target_item_id": "e", "label": True}
+    row |= {"history_item_ids": ["a", "b", "a", "e", "c", "d"], "history_liked": [True, False, True, True, False, True]}
+    found = [(one["target_item_id"], one["label"], one["history_item_ids"]) for one in sampling.earlier_targets(row, 2)]
+    assert found == [("c", False, ["a", "b", "a", "e"]), ("d", True, ["a", "b", "a", "e", "c"])]
+    # an item that was rated before, and the target itself, would stand in a history
+    assert [one["target_item_id"] for one in sampling.earlier_targets(row, 9)] == ["b", "c", "d"]
+    assert sampling.earlier_targets(row, 0) == []
+    assert sampling.earlier_targets(row | {"history_item_ids": [], "history_liked": []}, 3) == []

@@ -244,6 +244,19 @@ def test_bad_files_of_the_user_name_file_and_remedy(tmp_path, make_dataset, file
     assert "Put a complete file in its place" in str(caught.value)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_does_not_unpack_is_noticed(tmp_path, make_dataset, method):
+    archive = _place(tmp_path, {}) / "all.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("u.data", os.urandom(3000))
+        file.writestr("u.item", ITEMS)
+    data = bytearray(archive.read_bytes())
+    data[60:1000] = bytes(940)
+    archive.write_bytes(bytes(data))
+    with pytest.raises(PermanentError, match="truncated or damaged"):
+        sources.obtain(make_dataset(), tmp_path, print)
+
+
 def test_a_damaged_zip_member_is_noticed(tmp_path, make_dataset):
     archive = _zip(_place(tmp_path, {}) / "all.zip")
     data = bytearray(archive.read_bytes())

@@ -56,7 +56,7 @@ def _load(dataset: Dataset, role: Role, connection: "duckdb.DuckDBPyConnection",
             raise delimited.diagnose(path, str(error)) from error
         header = list(kinds)
     if missing := [theirs for theirs in ours if header.count(theirs) != 1]:
-        problem = f"it has no column {', '.join(missing)}, or two of it; its columns are {', '.join(header)}"
+        problem = f"it has no column {', '.join(missing)}, or two of it; its columns are {', '.join(header):.500}"
         remedy = f"Correct the columns of [tables.{role}] in the declaration of {dataset.name}"
         raise PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
     names = tuple(ours.get(theirs, f"other{n}") for n, theirs in enumerate(header))

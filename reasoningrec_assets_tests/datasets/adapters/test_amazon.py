@@ -195,3 +195,28 @@ def test_a_broken_metadata_line_is_named(tmp_path):
     with pytest.raises(PermanentError, match="unexpected") as caught:
         amazon.load_items(connect(), {"metadata": path})
     assert f"{path}, line 2" in str(caught.value)
+
+
+def test_honest_words_are_no_page_and_a_link_is_no_page_of_a_description(write):
+    connection = connect()
+    titles = ["Casio Watch Multi-Function (Black)", "function a() {return 1}", "Scarf <span>new</span>"]
+    lines = [{"asin": f"B{number}", "title": title} for number, title in enumerate(titles)]
+    lines.append({"asin": "B9", "title": "Hat", "description": 'Warm. <a href="x">More</a>'})
+    amazon.load_items(connection, {"metadata": write(*lines, name="meta.json")})
+    found = connection.execute("SELECT title, about FROM raw_items ORDER BY row").fetchall()
+    assert [title for title, _ in found] == [titles[0], None, None, "Hat"]
+    assert "Warm." in found[-1][1]
+
+
+def test_an_id_that_is_no_text_is_none(write):
+    with pytest.raises(PermanentError, match=r"row 2\).*user id is empty"):
+        amazon.load_ratings(connect(), {"reviews": write(review(), review(user=["A1"]))})
+    with pytest.raises(PermanentError, match=r"row 2\).*item id is empty"):
+        amazon.load_ratings(connect(), {"reviews": write(review(), review(item={"x": 1}))})
+
+
+def test_a_review_keeps_its_words_and_loses_a_rating_that_there_is_not(write):
+    connection = connect()
+    connection.execute("CREATE TABLE needed AS SELECT 'B01' AS item_id")
+    amazon.load_reviews(connection, {"reviews": write(review(reviewText="fine"), review(user="A2", rating=99, reviewText="odd"))})
+    assert connection.execute("SELECT rating, text FROM raw_reviews").fetchall() == [(5.0, "fine"), (None, "odd")]

@@ -248,3 +248,18 @@ def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path):
     path.write_bytes(bytes(2**25))
     with pytest.raises(PermanentError, match=r"line 1.*longer than"):
         movielens.load_ratings(connect(), {"ratings": path})
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path):
+    path = tmp_path / "ratings.dat"
+    path.write_bytes(b"\xef\xbb\xbf1::10::5::100\n")
+    with pytest.raises(PermanentError, match=r"ratings\.dat, line 1\).*byte order mark"):
+        movielens.load_ratings(connect(), {"ratings": path})
+
+
+def test_two_kinds_of_line_end_are_told_of_in_words_about_the_file(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(b"userId,movieId,rating,timestamp\n1,10,5,100\r\n1,20,3,101\r1,30,2,102\n")
+    with pytest.raises(PermanentError) as caught:
+        movielens.load_ratings(connect(), {"ratings": path})
+    assert "This can happen" not in str(caught.value)

@@ -207,6 +207,14 @@ def test_a_column_that_a_file_has_twice_is_refused(declare, tmp_path):
         load(declare("r.csv"), path)
 
 
+@pytest.mark.parametrize("content", [b"who,what,stars,when\r1,2,3,4\r", b"x" * 200_000])
+def test_a_header_that_is_none_is_told_of_in_short(declare, tmp_path, content):
+    (tmp_path / "r.csv").write_bytes(content)
+    with pytest.raises(PermanentError, match=r"r\.csv") as caught:
+        load(declare("r.csv"), tmp_path / "r.csv")
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("content", [b"PAR1 and no more", b""])
 def test_a_file_that_is_no_parquet_is_named(declare, tmp_path, content):
     (tmp_path / "r.parquet").write_bytes(content)
