@@ -50,7 +50,13 @@ def rows_of(tables, variant):
 def test_a_variant_without_reasoning_draws_its_own_balanced_rows(tables):
     rows = rows_of(tables, "titles")
     train = [row for row in rows if row["split"] == "train"]
-    assert sorted(row["label"] for row in train) == [False, False, True, True]
+    drawn = [row for row in train if row["target_item_id"] == "i3"]
+    assert sorted(row["label"] for row in drawn) == [False, False, True, True]
+    # what such a user had rated just before is a target too, after what came before it
+    assert sorted((row["user_id"], row["target_item_id"]) for row in train if row not in drawn) == sorted(
+        (row["user_id"], earlier) for row in drawn for earlier in ("i1", "i2")
+    )
+    assert all(row["input"].count("\n- ") == int(row["target_item_id"][1:]) for row in train)
     assert {split: sum(row["split"] == split for row in rows) for split in ("valid", "test")} == {"valid": 3, "test": 6}
     assert all(row["output"] in {"Prediction: Yes", "Prediction: No"} and "liked 1 of" not in row["input"] for row in rows)
 
