@@ -1,5 +1,7 @@
 """The student: its rows, its LoRA adapter, and its predictions with reasons, of the main pipeline or of a study's variant."""
 
+import shutil
+
 import dagster as dg
 
 from reasoningrec_assets.assets.materialize import configured, materialize, settings_of, step_config
@@ -75,6 +77,8 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
             from reasoningrec_assets.training.student import train
 
             checkpoints = inputs.lake.root / "checkpoints" / context.asset_key.to_user_string() / context.partition_key
+            if config.force:  # trained anew, and not read from the end of the last training
+                shutil.rmtree(checkpoints, ignore_errors=True)
             return train(inputs, training, scoring.tokens_per_batch, checkpoints=checkpoints, log=context.log.info)
 
         settings = training.model_dump() | model_settings(training.base_model)

@@ -111,10 +111,8 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     base = store.resolve(settings.base_model, inputs.lake.root, log=log)
     chat = Chat(store.load_tokenizer(base))
     rows = read_rows(inputs.lake.path_of(splits))
-    learned, valid = (
-        encode_rows([row for row in rows if row["split"] == split], chat, max_tokens=settings.max_tokens)
-        for split in ("train", "valid")
-    )
+    parts = ([row for row in rows if row["split"] == split] for split in ("train", "valid"))
+    learned, valid = (encode_rows(part, chat, max_tokens=settings.max_tokens) for part in parts)
     decides = {
         "base_model": settings.base_model,
         "base_identity": store.identity(settings.base_model),

@@ -138,8 +138,13 @@ def test_everything_the_ui_shows_is_in_the_catalogue(pipeline):
         assert rows == [(shown["dagster/row_count"].value,)]
 
 
-def test_forced_training_on_the_same_data_gives_the_same_student(pipeline):
+def test_forced_training_on_the_same_data_gives_the_same_student(pipeline, monkeypatch):
+    from reasoningrec_assets.training import lora
+
+    steps, step = [], lora._Run.step
+    monkeypatch.setattr(lora._Run, "step", lambda *told: steps.append(1) or step(*told))
     pipeline.run()
+    trained = len(steps)
     before = pipeline.versions()
     sequence = pipeline.lake.newest("lora_model", DEMO).sequence
     pipeline.run(
@@ -147,6 +152,7 @@ def test_forced_training_on_the_same_data_gives_the_same_student(pipeline):
         config={"lora_model": {"config": {"force": True}}, "predictions": {"config": {"force": True}}},
     )
     assert pipeline.lake.newest("lora_model", DEMO).sequence == sequence + 1
+    assert len(steps) == 2 * trained > 0  # not what the last training left
     assert pipeline.versions() == before
 
 

@@ -56,8 +56,7 @@ def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path
     if "metadata" in files:
         _load(connection, "metadata", files["metadata"], _METADATA, _SQL["metadata"])
     texts = {column: _text(column) for column in _KNOWN["limits"]}
-    rules = {"no_price": _RULES["price_no_amount"]["met"], "no_item": _RULES["row_without_asin"]["met"]}
-    connection.execute(_SQL["items"].format(**texts, **rules))
+    connection.execute(_SQL["items"].format(**texts, rules=_RULES))
 
 
 def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:

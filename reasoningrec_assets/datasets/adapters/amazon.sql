@@ -8,6 +8,6 @@ CASE WHEN listed THEN array_to_string(from_json(description, '["VARCHAR"]'), ' '
 
 -- name: items
 CREATE TABLE raw_items AS
-SELECT row, asin AS item_id, {title} AS title, {brand} AS brand, CASE WHEN NOT ({no_price}) THEN nullif(trim(price), '') END AS price,
+SELECT row, asin AS item_id, {title} AS title, {brand} AS brand, CASE WHEN NOT ({rules[price_no_amount][met]}) THEN nullif(trim(price), '') END AS price,
     {about} AS about, []::VARCHAR[] AS genres, NULL::BIGINT AS year
-FROM metadata WHERE NOT {no_item}
+FROM metadata WHERE NOT {rules[row_without_asin][met]}
