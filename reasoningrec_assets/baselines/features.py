@@ -1,6 +1,6 @@
 """What the floors share: five features in SQL, and the form of their predictions. No target event is ever counted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class Task:
 
 
 Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics
-
 SQL = statements(__file__)
 
 
@@ -44,14 +43,14 @@ def task_features(task: Task) -> pa.Table:
     return window_features(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
 
 
-def window_features(windows: Path, interactions: Path, *, cut: int | None = None) -> pa.Table:
+def window_features(windows: Path | Sequence[Path], interactions: Path, *, cut: int | None = None) -> pa.Table:
     """The five features of every window as float64, without nulls, after its split, user_id, target_item_id and label.
 
     ``like_rate``: share liked in the shown history, smoothed; ``item_like_rate``: share of the target item's training
     events that were likes, smoothed; ``item_popularity``: log(1 + number of those events); ``last_label``: 1 where the
     latest history item was liked; ``recent_like_rate``: share liked among the last five (of a history shorter than ten, its
     later half). An empty history and an unseen item take the like rate of the train targets. Rows are ordered by the key.
-    ``cut`` is the first cut of global-temporal windows, in seconds.
+    ``windows`` in several files are one table. ``cut`` is the first cut of global-temporal windows, in seconds.
     """
     return query(SQL["features"].format(**SQL), windows=windows, interactions=interactions, cut=cut, **SMOOTHING)
 

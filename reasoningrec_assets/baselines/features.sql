@@ -17,7 +17,7 @@ shown AS (
 -- Leaving the train targets out too costs one event per user, and means that no row ever sees its own label: counting
 -- them, and leaving only a row's own out, turns an item's like rate against the label of the very row (an item liked
 -- once looks unliked to the one train row that liked it), which the test rows don't have. Where windows are cut by
--- dates, only what happened before the first cut counts, whoever did it.
+-- dates, what happened after the first cut does not count either, whoever did it.
 first_target AS (
     SELECT user_id, min(position) AS position
     FROM read_parquet($interactions) AS events SEMI JOIN read_parquet($windows) AS windows
@@ -25,7 +25,7 @@ first_target AS (
 ),
 training_events AS (
     SELECT events.user_id, item_id, liked FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
-    WHERE coalesce(events."timestamp" < $cut, first_target.position IS NULL OR events.position < first_target.position)
+    WHERE coalesce(events."timestamp" < $cut, true) AND coalesce(events.position < first_target.position, true)
 )
 
 -- name: features

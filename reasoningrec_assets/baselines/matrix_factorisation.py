@@ -1,5 +1,6 @@
 """Matrix factorisation with biases: who likes what, from the training events alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ FACTORS, EPOCHS, BATCH, RATE, DECAY = 8, 40, 8192, 0.02, 0.02
 _SQL = statements(__file__)
 
 
-def factorise(windows: Path, interactions: Path, *, cut: int | None = None, seed: int = 0) -> pa.Table:
+def factorise(windows: Path | Sequence[Path], interactions: Path, *, cut: int | None = None, seed: int = 0) -> pa.Table:
     """``score``, the log-odds of liking, of every window of any split, after its split, user_id, target_item_id and label.
 
     Logistic factorisation: a mean, a bias per user and item, and the product of `FACTORS` factors of each, by Adam with
-    weight decay on all training events (see `features.window_features`), which hold no target. ``cut`` as there.
+    weight decay on all training events (see `features.window_features`), which hold no target. ``windows`` and ``cut`` as there.
     """
     import torch
 

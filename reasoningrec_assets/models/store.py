@@ -122,12 +122,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_causal_model(
-    folder: Path,
-    dtype: str,
-    device: str,
-    *,
-    quantization: Quantization = "none",
-    max_memory: Mapping[str, str] | None = None,
+    folder: Path, dtype: str, device: str, *, quantization: Quantization = "none", max_memory: Mapping[str, str] | None = None
 ) -> Any:
     """A causal language model in inference mode on the given torch device, its weights quantised by bitsandbytes on request.
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
-from reasoningrec_assets.lake.tables import markdown, read_rows
+from reasoningrec_assets.lake.tables import markdown, read_rows, write_table
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts import templates
@@ -52,16 +53,16 @@ def build_splits(
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
-    if not variant.reasoning:
-        drawn = choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
-        chosen += drawn + [one for row in drawn for one in earlier_targets(row, variant.earlier)]
+    drawn = [] if variant.reasoning else choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
+    # by name, since a user's rows can share their history
+    earlier = {window_name(one): one for row in drawn for one in earlier_targets(row, variant.earlier)}
+    chosen += [*drawn, *earlier.values()]
     chosen += choose_sample(windows, "valid", sampling.valid_rows, sampling.seed).to_pylist()
     bare = sum(row["split"] == "train" and not reasoning.get(window_name(row)) for row in chosen) if variant.reasoning else 0
     if bare:
         # dropping them would unbalance the K rows, and their label, which is the part that decides the AUC, is known
-        why = "the teacher's answer was empty, cut or failed"
-        log(f"{bare} training rows have no reasoning ({why}): they teach their label alone")
-    figures = _figures(dataset, variant, tables)
+        log(f"{bare} training rows have no reasoning (the teacher's was empty, cut or failed): they teach their label alone")
+    figures = _figures(dataset, variant, tables, [*earlier.values()]) if variant.hints else {}
 
     def record(row: Mapping[str, Any]) -> dict[str, Any]:
         known: dict[str, float] = figures.get(window_name(row), {})
@@ -86,16 +87,20 @@ def build_splits(
     )
 
 
-def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path], earlier: list[Any]) -> dict[str, dict[str, float]]:
     """What a variant's hints say of each window, by its name, from training events, which hold no target of any window."""
-    cut, found = next(iter(dataset.cuts), None), defaultdict[str, dict[str, float]](dict)
-    events = [tables[table] for table in ("interaction_windows", "cleaned_interactions") if table in variant.inputs]
-    if "item" in variant.hints:
-        for row in window_features(*events, cut=cut).to_pylist():
-            found[window_name(row)]["share"] = row["item_like_rate"]
-    if "factorisation" in variant.hints:
-        for row in factorise(*events, cut=cut).to_pylist():
-            found[window_name(row)]["expected"] = probability(row["score"])
+    found, cut, schema = defaultdict[str, dict[str, float]](dict), next(iter(dataset.cuts), None), TABLES["interaction_windows"]
+    windows = [tables["interaction_windows"]]
+    with tempfile.TemporaryDirectory() as folder:
+        if earlier:  # windows too: a figure that counted an earlier target would give its label away
+            windows.append(Path(folder) / "earlier.parquet")
+            write_table(schema, schema.table(earlier), windows[1], dataset=dataset.name)
+        if "item" in variant.hints:
+            for row in window_features(windows, tables["cleaned_interactions"], cut=cut).to_pylist():
+                found[window_name(row)]["share"] = row["item_like_rate"]
+        if "factorisation" in variant.hints:
+            for row in factorise(windows, tables["cleaned_interactions"], cut=cut).to_pylist():
+                found[window_name(row)]["expected"] = probability(row["score"])
     return found
 
 

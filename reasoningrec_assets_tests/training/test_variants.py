@@ -1,3 +1,5 @@
+from datetime import date
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,14 +15,19 @@ SAMPLING = SamplingSettings(k=4, valid_rows=3, explained_rows=0, seed=1)
 
 @pytest.fixture
 def tables(tmp_path):
-    """Six users with a history of three items, whose last three events are the targets."""
+    return write_tables(tmp_path)
+
+
+def write_tables(folder, flipped=()):
+    """Six users with a history of three items, whose last three events are the targets; a flipped user likes the opposite."""
     interactions, windows = [], []
     for user in range(6):
         for position in range(6):
-            row = {"user_id": f"u{user}", "item_id": f"i{position}", "rating": 4.0, "liked": (user + position) % 2 == 0}
-            interactions.append({"dataset": "d", **row, "timestamp": position, "position": position})
+            liked = (user + position + (user in flipped and 0 < position < 3)) % 2 == 0
+            row = {"user_id": f"u{user}", "item_id": f"i{position}", "rating": 4.0, "liked": liked}
+            interactions.append({"dataset": "ml100k", **row, "timestamp": position, "position": position})
         for split, at in (("train", 3), ("valid", 4), ("test", 5)):
-            row = {"dataset": "d", "split": split, "user_id": f"u{user}", "target_item_id": f"i{at}", "target_rating": 4.0}
+            row = {"dataset": "ml100k", "split": split, "user_id": f"u{user}", "target_item_id": f"i{at}", "target_rating": 4.0}
             row |= {"label": (user + at) % 2 == 0, "target_time": at, "profile_item_ids": [], "profile_liked": []}
             shown = {
                 "history_item_ids": [f"i{n}" for n in range(at - 3, at)],
@@ -28,7 +35,7 @@ def tables(tmp_path):
             }
             windows.append(row | shown)
     items = [
-        {"dataset": "d", "item_id": f"i{n}", "title": f"Movie {n}", "genres": [], "brand": None, "price": None, "year": None}
+        {"dataset": "ml100k", "item_id": f"i{n}", "title": f"Movie {n}", "genres": [], "brand": None, "price": None, "year": None}
         for n in range(6)
     ]
     made = {}
@@ -37,7 +44,7 @@ def tables(tmp_path):
         ("items", items, TABLES["items"]),
         ("cleaned_interactions", interactions, TABLES["cleaned_interactions"]),
     ):
-        made[name] = tmp_path / f"{name}.parquet"
+        made[name] = folder / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=schema.arrow()), made[name])
     return made
 
@@ -65,9 +72,31 @@ def test_a_grounded_row_says_what_training_events_say_and_no_target(tables):
     rows = rows_of(tables, "grounded")
     for row in rows:
         history = row["input"].split("\n\n")[0]
-        assert f"likes a movie: {history.count('- liked')} of 3." in row["input"]
+        shown = history.count("\n- ")
+        assert f"likes a movie: {history.count('- liked')} of {shown}." in row["input"]
     # items 3 to 5 are targets of everybody: no event of theirs is a training event, so each has the prior's share
-    assert len({row["input"].split("Others find the target")[1] for row in rows}) == 1
+    targets = [row for row in rows if row["target_item_id"] in {"i3", "i4", "i5"}]
+    assert len({row["input"].split("Others find the target")[1] for row in targets}) == 1
+
+
+@pytest.mark.parametrize("cut_dates", [None, (date(1970, 1, 2), date(1970, 1, 3), date(1970, 1, 4))])
+def test_what_is_said_of_an_earlier_target_does_not_know_its_label(tmp_path, tables, cut_dates):
+    dataset = registry.get("ml100k").model_copy(update={"cut_dates": cut_dates})
+    hinted = VARIANTS["grounded"]
+
+    def said(made):
+        rows = build_splits(dataset, hinted, SAMPLING, made).table.to_pylist()
+        return {
+            (row["user_id"], row["target_item_id"]): row["input"].split("Others")[1] for row in rows if row["split"] == "train"
+        }
+
+    before = said(tables)
+    users = {int(user[1:]) for user, _ in before}
+    assert (len(users), len(before)) == (4, 12)
+    (tmp_path / "flipped").mkdir()
+    assert said(write_tables(tmp_path / "flipped", {min(users)})) == before
+    (tmp_path / "others").mkdir()
+    assert said(write_tables(tmp_path / "others", {min({*range(6)} - users)})) != before, "what the others like is to be said"
 
 
 def test_a_collaborative_row_says_what_the_factorisation_expects(tables):
