@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import statistics
 import sys
 import time
@@ -36,10 +37,11 @@ from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.lora import train_adapter
 from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.student import build_splits
-from reasoningrec_assets.training.variants import VARIANTS
+from reasoningrec_assets.training.variants import VARIANTS, Variant
 
 FOLDER, KEPT = CACHE / "quality", ROOT / "benchmarks" / "results" / "quality"
 K, STOPPING_ROWS, TOKENS = 256, 256, 4096
+SHUFFLED = "+shuffled"  # after a variant's name: trained on its rows with their answers dealt anew, it can have learnt nothing
 SETTINGS = TrainingSettings(
     base_model=MODEL,
     lora_rank=8,
@@ -103,15 +105,23 @@ class Asked(NamedTuple):
         )
 
 
+def _variant(name: str) -> Variant:
+    return VARIANTS[name.removesuffix(SHUFFLED)]
+
+
 def asked(variant: str, seed: int) -> Asked:
     """The seed draws the K rows too. The validation rows are those of early stopping; the stacks are fitted on them."""
-    known, everyone = VARIANTS[variant], pq.read_metadata(given()["interaction_windows"]).num_rows
+    known, everyone = _variant(variant), pq.read_metadata(given()["interaction_windows"]).num_rows
     if lacking := {*known.inputs} - given().keys():
         raise SystemExit(f"{variant} needs {', '.join(sorted(lacking))}, which a teacher writes: run its assets instead")
     sampling = SamplingSettings(k=K, valid_rows=everyone, explained_rows=0, seed=seed)
     splits = build_splits(registry.get("ml100k"), known, sampling, given()).table.to_pylist()
     rows = {split: [row for row in splits if row["split"] == split] for split in ("train", "valid", "test")}
     rows["valid"] = rows["valid"][:: len(rows["valid"]) // STOPPING_ROWS]
+    if variant.endswith(SHUFFLED):
+        answers = [row["output"] for row in rows["train"]]
+        random.Random(seed).shuffle(answers)
+        rows["train"] = [row | {"output": answer} for row, answer in zip(rows["train"], answers, strict=True)]
     # the rows too: a prompt in other words is another student
     return Asked(rows, hashlib.sha256((SETTINGS.model_dump_json() + repr(splits)).encode()).hexdigest())
 
@@ -127,7 +137,7 @@ def predictions(variant: str, seed: int) -> Path:
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
     encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in wanted.rows.items()}
-    settings = SETTINGS.model_copy(update={**VARIANTS[variant].settings.get("training", {}), "seed": seed})
+    settings = SETTINGS.model_copy(update={**_variant(variant).settings.get("training", {}), "seed": seed})
     began = time.monotonic()
     with compute.lease() as device:
         about = {"variant": variant, "settings": settings.model_dump(), "decided": wanted.decided}
@@ -242,11 +252,11 @@ def grid(wanted: list[str]) -> None:
                 for name, found in stacks.items()
             },
         }
-    means = {
-        variant: statistics.mean(found["auc"] for name, found in figures.items() if name.startswith(f"{variant}, seed"))
-        for variant in VARIANTS
-        if any(name.startswith(f"{variant}, seed") for name in figures)
-    }
+    by_variant: dict[str, list[float]] = {}
+    for name, found in figures.items():
+        if ", seed " in name:
+            by_variant.setdefault(name.partition(", seed ")[0], []).append(found["auc"])
+    means = {variant: statistics.mean(aucs) for variant, aucs in by_variant.items()}
     result = {
         "name": "quality-grid",
         **describe_machine(),
