@@ -4,7 +4,6 @@ Tables are drawn by DuckDB; an error is one line and exit code 1, as is a doctor
 """
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -84,8 +83,11 @@ def _ask(options: argparse.Namespace, root: Path) -> int:
         newest = Lake(root).newest("evaluation_report", options.partition, wanted_by="the catalogue")
         print(f"Report: {Lake(root).path_of(newest)}")
         return 0
-    with contextlib.suppress(PlatformError, OSError):  # on a read-only disk there is still the catalogue as it stands
-        sync(root, log=lambda _: None, wait_seconds=1)
+    try:
+        if sync(root, log=lambda _: None, wait_seconds=1) is None:
+            print("The catalogue is open elsewhere: what follows may be older than the lake.", file=sys.stderr)
+    except (PlatformError, OSError) as error:  # on a read-only disk there is still the catalogue as it stands
+        print(f"What follows may be older than the lake: {' '.join(str(error).split())}", file=sys.stderr)
     with connect(root) as connection:
         for title, table in queries.answers(connection, options.command, getattr(options, "asset", None), options.partition):
             if rows := len(table):

@@ -21,7 +21,6 @@ from reasoningrec_assets.resources.lake import LakeResource
 
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _SQL = sql.statements(__file__)
-
 _HOLDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _HOLDS |= {name: query.splitlines()[0][3:] for name, query in probes.FORBIDDEN.items()}
 
@@ -41,6 +40,7 @@ class _Check:
 
 
 _WORDS = _Check("word_limit", None, lambda f: f["generation_over_word_limit_share"] <= 0.1, _WARN)
+_SIDES = ("single_rater", "others")
 _OWN = {
     "interaction_windows": [
         *itertools.starmap(_Check, probes.FORBIDDEN.items()),
@@ -53,8 +53,7 @@ _OWN = {
     "item_descriptions": [
         _WORDS,
         _Check(
-            *("description_without_own_review", probes.TARGET_DESCRIPTIONS, lambda f: f.get("lead_low", 0) <= 0.05),
-            sides=("single_rater", "others"),
+            "description_without_own_review", probes.TARGET_DESCRIPTIONS, lambda f: f.get("lead_low", 0) <= 0.05, sides=_SIDES
         ),
     ],
     "user_profiles": [_WORDS],

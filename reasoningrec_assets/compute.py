@@ -6,13 +6,12 @@ import itertools
 import os
 import resource
 import tempfile
-import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.files import try_exclusive
+from reasoningrec_assets.lake.files import pause, try_exclusive
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,10 @@ def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: f
             if len(taken) == wanted:
                 yield prepare(taken, names)
                 return
-        if attempt == 0:
-            log(f"too few devices are free ({', '.join(names)}); waiting")
-        time.sleep(poll_seconds)
+        if attempt % max(1, round(20 / poll_seconds)) == 0:
+            held_by = f"{', '.join(names)}, by the locks in {lease_file(names[0]).parent}"
+            log(f"too few devices are free ({held_by}); waiting for {attempt * poll_seconds:.0f} s")
+        pause(poll_seconds)
 
 
 def prepare(taken: list[str], visible: list[str]) -> Device:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
+from dagster._core.storage.runs import SqliteRunStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PlatformError
@@ -19,6 +21,7 @@ from reasoningrec_assets.lake.steps import Lake, verify
 SCARCE = 0.05  # of a disk
 GRACE = 3600.0  # seconds
 FIX = "Run it again with --fix"
+ELSEWHERE = "Mark it as failed in the UI, unless another machine executes it"
 
 
 class Finding(NamedTuple):
@@ -43,9 +46,13 @@ def examine(root: Path) -> Iterator[Finding]:
     if disk.free < SCARCE * disk.total:
         remedy = "Free space there; python -m reasoningrec_assets gc says what the cache could give"
         yield Finding(str(root), f"only {disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB are free", remedy)
-    if os.environ.get("DAGSTER_HOME"):
-        with dg.DagsterInstance.get() as instance:
-            yield from dead_runs(instance)
+    if home := os.environ.get("DAGSTER_HOME"):
+        try:
+            with dg.DagsterInstance.get() as instance:
+                yield from dead_runs(instance)
+        except (SQLAlchemyError, OSError, dg.DagsterError) as error:  # what else was found still counts
+            problem = f"Dagster's runs cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})"
+            yield Finding(home, problem, "Check that its storage is there and can be written")
 
 
 def _data(lake: Lake) -> Iterator[Finding]:
@@ -81,10 +88,12 @@ def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
         processes = [int(str(pid.value)) for pid in told if pid]
         if processes and not Path(f"/proc/{processes[-1]}").exists():
             problem = f"it counts as running, and may hold its pool, but its process {processes[-1]} is gone"
-            yield Finding(f"run {run.run_id}", problem, FIX, partial(_close, instance, run, problem))
+            # a history in SQLite is this machine's own; in one that machines share, a run may live on another of them
+            fix = partial(_close, instance, run, problem) if isinstance(instance.run_storage, SqliteRunStorage) else None
+            yield Finding(f"run {run.run_id}", problem, FIX if fix else ELSEWHERE, fix)
         elif not processes and time.time() - (record.start_time or 0.0) > GRACE:  # killed before it had said so
             problem = "it counts as running, and never said which process executes it"
-            yield Finding(f"run {run.run_id}", problem, "Mark it as failed in the UI, unless another machine executes it")
+            yield Finding(f"run {run.run_id}", problem, ELSEWHERE)
 
 
 def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> None:

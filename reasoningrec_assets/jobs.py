@@ -7,7 +7,6 @@ refresh = dg.define_asset_job(
     selection=dg.AssetSelection.assets("evaluation_metrics", "evaluation_report").upstream(),
     description="The whole pipeline for one dataset; what did not change is reused.",
 )
-
 prepare = dg.define_asset_job(
     "prepare",
     selection=dg.AssetSelection.groups("sources", "interactions"),

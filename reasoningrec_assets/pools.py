@@ -2,10 +2,5 @@
 
 from typing import Any
 
-GPU: dict[str, Any] = {
-    "pool": "gpu",
-    "op_tags": {
-        "dagster-ray/config": {"num_gpus": 1},
-        "dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
-    },
-}
+_KUBERNETES = {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+GPU: dict[str, Any] = {"pool": "gpu", "op_tags": {"dagster-ray/config": {"num_gpus": 1}, "dagster-k8s/config": _KUBERNETES}}

@@ -10,6 +10,7 @@ import dagster as dg
 
 from reasoningrec_assets.assets.materialize import sync_catalogue
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.errors import TransientError
 from reasoningrec_assets.jobs import refresh
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.receipts import Receipt
@@ -46,4 +47,12 @@ def run_failures(context: dg.RunFailureSensorContext, lake: LakeResource) -> Non
         import requests
 
         text = f"{run.job_name} of {partition} failed, run {run.run_id}: {problem}"
-        requests.post(webhook, json={"text": text}, timeout=10).raise_for_status()
+        try:
+            requests.post(webhook, json={"text": text}, timeout=10).raise_for_status()
+        except requests.RequestException as error:  # its message holds the address, which is a secret
+            told = {
+                "where": "REASONINGREC_WEBHOOK",
+                "problem": type(error).__name__,
+                "remedy": "Check the address and its server",
+            }
+            raise TransientError("tell of a failed run", **told) from None

@@ -52,8 +52,8 @@ class EngineSettings(Section):
             raise ValueError(f"the engine {self.kind} takes the quantization {' or '.join(sorted(able))}")
         if self.kind == "openai" and not self.base_url:
             raise ValueError("the engine openai needs a base_url such as http://127.0.0.1:8000/v1")
-        if "@" in (self.base_url or ""):
-            raise ValueError("base_url holds a name or password, which logs would show: the key comes from OPENAI_API_KEY alone")
+        if {*"@?#"} & {*(self.base_url or "")}:
+            raise ValueError("base_url ends before @, ? or #: logs would show what follows; the key is OPENAI_API_KEY's alone")
         return self
 
 

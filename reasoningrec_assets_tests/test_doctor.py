@@ -145,6 +145,28 @@ def test_a_run_whose_process_is_gone_is_closed(lake, tmp_path, monkeypatch, aliv
         assert status == (dg.DagsterRunStatus.STARTED if alive else dg.DagsterRunStatus.FAILURE)
 
 
+def test_a_run_in_a_shared_history_is_left_to_a_person(tmp_path):
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:  # stands for Postgres: it is no SQLite
+        run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+        instance.handle_new_event(_event(run, dg.DagsterEventType.RUN_START))
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        instance.handle_new_event(_event(run, dg.DagsterEventType.ENGINE_EVENT, gone.pid))
+        (finding,) = doctor.dead_runs(instance)
+    assert finding.fix is None
+    assert "another machine" in finding.remedy
+
+
+def test_a_history_that_cannot_be_opened_is_one_finding_among_others(lake, tmp_path, monkeypatch, capsys):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(f"storage: {{sqlite: {{base_dir: {home / 'file'}}}}}")
+    (home / "file").write_text("no folder")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    assert main(["--data", str(lake.root), "doctor"]) == 1
+    assert "Dagster's runs cannot be read" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("age", [10.0, 7200.0])
 def test_a_run_that_never_named_its_process_is_told_once_it_is_old(tmp_path, age):
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:

@@ -9,10 +9,12 @@ import time
 import dagster as dg
 import pytest
 import requests
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from reasoningrec_assets.catalog import connect
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.definitions import build_definitions
+from reasoningrec_assets.errors import TransientError
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.sensors import raw_files_changed, run_failures
 
@@ -210,10 +212,18 @@ def test_a_run_that_was_killed_is_in_the_catalogue_and_told_to_the_webhook(tmp_p
     assert posted == [{"text": f"prepare of ml100k failed, run {run.run_id}: the worker was killed"}]
 
 
-def test_a_webhook_that_refuses_is_an_error_of_the_tick_after_the_receipt_was_written(tmp_path, repository, webhook):
-    webhook[1].answer = 500
-    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(requests.HTTPError):
+@pytest.mark.parametrize("answer", [500, None])
+def test_a_webhook_that_refuses_is_an_error_of_the_tick_after_the_receipt_was_written(
+    tmp_path, repository, webhook, monkeypatch, answer
+):
+    webhook[1].answer = answer
+    address = os.environ["REASONINGREC_WEBHOOK"] if answer else "http://127.0.0.1:9/"
+    monkeypatch.setenv("REASONINGREC_WEBHOOK", f"{address}services/SECRET")
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(TransientError) as caught:
         _report_a_killed_run(tmp_path, instance, repository)
+    # the address is the credential, and Dagster keeps a tick's error
+    assert "SECRET" not in str(caught.value)
+    assert "SECRET" not in str(serializable_error_info_from_exc_info((caught.type, caught.value, caught.tb)))
     assert len(list((tmp_path / "receipts/runs/prepare/ml100k").glob("*.json"))) == 1
 
 

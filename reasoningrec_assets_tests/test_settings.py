@@ -46,7 +46,8 @@ def test_a_misspelt_setting_is_refused(tmp_path):
     ("section", "values", "problem"),
     [
         ("engine", {"kind": "openai"}, "needs a base_url"),
-        ("engine", {"kind": "openai", "base_url": "http://me:secret@127.0.0.1/v1"}, "OPENAI_API_KEY alone"),
+        ("engine", {"kind": "openai", "base_url": "http://me:secret@127.0.0.1/v1"}, "OPENAI_API_KEY's alone"),
+        ("engine", {"kind": "openai", "base_url": "http://127.0.0.1/v1?api_key=secret"}, "OPENAI_API_KEY's alone"),
         ("engine", {"kind": "vllm", "quantization": "int8"}, "fp8 or nf4 or none"),
         ("item_descriptions", {"retry_tokens": 20}, "set it above max_new_tokens"),
         ("reasoning_labels", {"teacher_mode": "blind"}, "set it above 0"),

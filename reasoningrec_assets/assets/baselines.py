@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from reasoningrec_assets.assets.materialize import StepConfig, materialize
+from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
@@ -21,7 +21,7 @@ def _asset(
     facts = {"kinds": {kind, "parquet"}, "group_name": "baselines", "owners": ["team:modelling"], "code_version": "3"}
     key, described = ["baselines", method, "predictions"], about.rstrip(".") + (rows if learns else ".")
 
-    @dg.asset(key=key, deps=list(map(dg.AssetKey, tables)), partitions_def=datasets, description=described, **facts)
+    @asset(key=key, deps=list(map(dg.AssetKey, tables)), partitions_def=datasets, description=described, **facts)
     def baseline(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
         # only the events of all users are cut by dates
         cut = next(iter(registry.get(context.partition_key).cuts), None) if "cleaned_interactions" in tables else None

@@ -10,7 +10,7 @@ from reasoningrec_assets.assets import interactions, studies
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.assets.interactions import cleaned_interactions, interaction_windows, items
 from reasoningrec_assets.assets.language import item_descriptions, reasoning_labels, user_profiles
-from reasoningrec_assets.assets.materialize import StepConfig, materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize, settings_of, step_config
 from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
@@ -25,9 +25,7 @@ EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": 
 FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
-
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
-
 METHODS = {
     "student": predictions,
     "zero_shot_student": zero_shot_student_predictions,
@@ -42,11 +40,10 @@ STAGES = (
     *(raw_dataset, cleaned_interactions, items, interaction_windows, interactions.cleaning_report, interactions.item_reviews),
     *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
-
 EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
-@dg.asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, code_version="4", freshness_policy=WEEKLY)
+@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, code_version="4", freshness_policy=WEEKLY)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -79,7 +76,7 @@ COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
 EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
 
 
-@dg.asset(deps=[*EXISTING, interaction_windows], **FIGURES, code_version="3")
+@asset(deps=[*EXISTING, interaction_windows], **FIGURES, code_version="3")
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -104,7 +101,7 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
 
 
-@dg.asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="2")
+@asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="2")
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
     from reasoningrec_assets.metrics.explanations import Texts

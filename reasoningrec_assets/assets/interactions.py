@@ -5,7 +5,7 @@ import enum
 import dagster as dg
 from pydantic import Field
 
-from reasoningrec_assets.assets.materialize import StepConfig, materialize
+from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize
 from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.datasets import cleaning, registry, reviews, sources, windows
 from reasoningrec_assets.lake.steps import Inputs, Output
@@ -15,7 +15,6 @@ from reasoningrec_assets.resources.lake import LakeResource
 INTERACTIONS = {"partitions_def": datasets, "group_name": "interactions", "owners": ["team:data"], "kinds": {"duckdb", "parquet"}}
 # where Dagster's automation sensor is on, new raw data is cleaned and cut by itself: seconds, and no model
 INTERACTIONS["automation_condition"] = dg.AutomationCondition.eager()
-
 RepeatedPairs = enum.StrEnum("RepeatedPairs", ["last", "first", "keep"])
 Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])
 
@@ -29,14 +28,14 @@ class CleaningConfig(StepConfig):
     )
 
 
-@dg.asset(deps=[raw_dataset], **INTERACTIONS, code_version="2")
+@asset(deps=[raw_dataset], **INTERACTIONS, code_version="2")
 def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Ratings of the users who pass the dataset's filter, one row per user and item, in time order."""
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
-        return Output(*cleaning.clean(dataset, files, repeated_pairs=config.repeated_pairs, temp_directory=inputs.scratch))
+        kept = {"repeated_pairs": config.repeated_pairs, "temp_directory": inputs.scratch}
+        return Output(*cleaning.clean(dataset, sources.raw_paths(inputs), **kept))
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
     decides = {"min_ratings", "liked_at_least", "liked_above", "sample_users", "sample_seed", "one_user_per_sequence"}
@@ -44,32 +43,30 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="3")
+@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="3")
 def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Title, year, genres, brand, price and the seller's words of every item that a cleaned interaction names."""
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
-        return Output(*cleaning.read_items(dataset, files, inputs["cleaned_interactions"]))
+        return Output(*cleaning.read_items(dataset, sources.raw_paths(inputs), inputs["cleaned_interactions"]))
 
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
-@dg.asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
+@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
 def cleaning_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """What cleaning did to the raw data: every rule, the rows that it met, and examples of them."""
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
-        cleaned = inputs.receipts["cleaned_interactions"]
+        files, cleaned = sources.raw_paths(inputs), inputs.receipts["cleaned_interactions"]
         return Output(cleaning.report(dataset, files, inputs["cleaned_interactions"], cleaned.metrics, cleaned.details))
 
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
-@dg.asset(deps=[cleaned_interactions], **INTERACTIONS, code_version="1")
+@asset(deps=[cleaned_interactions], **INTERACTIONS, code_version="1")
 def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """History and target of each user's train, validation and test example; profile items that are no target."""
     dataset = registry.get(context.partition_key)
@@ -92,14 +89,13 @@ class ReviewsConfig(StepConfig):
     reviews: Reviews = Field(Reviews.leak_safe, description="leak_safe: none that tells of a target; paper: all, which leaks.")
 
 
-@dg.asset(deps=[raw_dataset, interaction_windows], **INTERACTIONS, code_version="1")
+@asset(deps=[raw_dataset, interaction_windows], **INTERACTIONS, code_version="1")
 def item_reviews(context: dg.AssetExecutionContext, config: ReviewsConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The items that a window needs, and the reviews that a description of each may be written from."""
     dataset, leak_safe = registry.get(context.partition_key), config.reviews == Reviews.leak_safe
 
     def build(inputs: Inputs) -> Output:
-        files = sources.raw_paths(inputs["raw_dataset"], inputs.lake.root)
-        windows = inputs["interaction_windows"]
+        files, windows = sources.raw_paths(inputs), inputs["interaction_windows"]
         return Output(*reviews.choose(dataset, files, windows, leak_safe=leak_safe, temp_directory=inputs.scratch))
 
     settings = dataset.reading | {"reviews": config.reviews, "seed": dataset.sample_seed, "cuts": dataset.cuts[:1]}

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from reasoningrec_assets.assets.interactions import interaction_windows, item_reviews, items
-from reasoningrec_assets.assets.materialize import StepConfig, configured, materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import StepConfig, asset, configured, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import DryRun
 from reasoningrec_assets.lake.steps import Inputs, Output
@@ -67,7 +67,7 @@ def _write(
         context.log.info(f"{plan}; it would need {plan.figures}")
 
 
-@dg.asset(deps=[items, item_reviews], **LANGUAGE, code_version="3")
+@asset(deps=[items, item_reviews], **LANGUAGE, code_version="3")
 def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource) -> Results:
     """The teacher's description of every item that a window needs, from its reviews where there are any."""
     from reasoningrec_assets.generation import teacher
@@ -84,7 +84,7 @@ def profiles_of(variant: Variant) -> dg.AssetsDefinition:
     key, run_config = dg.AssetKey.from_user_string(variant.asset("user_profiles")), configured(ProfileConfig, variant)
     deps = [interaction_windows, items, *([item_descriptions] if variant.descriptions else [])]
 
-    @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
+    @asset(key=key, deps=deps, **LANGUAGE, code_version="2")
     def user_profiles(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
         from reasoningrec_assets.generation import teacher
@@ -105,7 +105,7 @@ def labels_of(variant: Variant) -> dg.AssetsDefinition:
     deps = [dg.AssetKey.from_user_string(variant.asset(table)) for table in sorted(seen)]
     run_config = configured(ReasoningConfig, variant)
 
-    @dg.asset(key=key, deps=deps, **LANGUAGE, code_version="2")
+    @asset(key=key, deps=deps, **LANGUAGE, code_version="2")
     def reasoning_labels(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """Why each known label came about: for the K training rows, and for the test rows that are explained."""
         from reasoningrec_assets.generation import teacher

@@ -1,7 +1,8 @@
 """From an asset's body to a step of the lake and back: what the UI shows comes from the receipt, as the catalogue does."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, wraps
+from inspect import isgenerator, signature
 from typing import Any, Literal, TypeVar, get_origin
 
 import dagster as dg
@@ -56,6 +57,28 @@ def settings_of(kind: type[S], section: SectionName, config: StepConfig, dataset
     return resolve(kind, section, dataset.settings, variant.settings, overrides)
 
 
+def asset(**spec: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset`, where a mistake that shows before the step begins, as in its settings, fails it as one in the step does."""
+
+    def made(body: Callable[..., Any]) -> dg.AssetsDefinition:
+        @wraps(body)
+        def run(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> Any:
+            def fail(_: Inputs) -> Output:
+                raise mistake
+
+            try:
+                results = body(context, config, lake)
+                yield from results if isgenerator(results) else [results]
+            except PlatformError as error:
+                mistake = error
+                materialize(context, lake, fail, settings={}, config=StepConfig(force=True))
+
+        vars(run)["__signature__"] = signature(body)  # Dagster asks for it twenty times
+        return dg.asset(**spec)(run)
+
+    return made
+
+
 def materialize(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -76,17 +99,10 @@ def materialize(
     opened = lake.open()
     spec = context.assets_def.specs_by_key[context.asset_key]
     existing = {asset.key.to_user_string() for asset in optional}
-    step = Step(
-        asset=spec.key.to_user_string(),
-        partition=context.partition_key,
-        code_version=spec.code_version or "",
-        settings=settings,
-        upstream=tuple(sorted({dep.asset_key.to_user_string() for dep in spec.deps} | existing)),
-        run_id=context.run.run_id,
-        external=external,
-        optional=tuple(sorted(existing)),
-        force=config.force,
-    )
+    upstream = tuple(sorted({dep.asset_key.to_user_string() for dep in spec.deps} | existing))
+    told: dict[str, Any] = {"settings": settings, "upstream": upstream, "optional": tuple(sorted(existing))}
+    told |= {"run_id": context.run.run_id, "external": external, "force": config.force}
+    step = Step(spec.key.to_user_string(), context.partition_key, spec.code_version or "", **told)
     try:
         receipt, reused = run_step(opened, step, build, log=context.log.info)
     except TransientError as error:
@@ -111,15 +127,10 @@ def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
 
 def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     path = lake.path_of(receipt)
-    metadata: dict[str, Any] = {
-        "path": dg.MetadataValue.path(str(path)),
-        "bytes": receipt.bytes or 0,
-        "reused": reused,
-        "seconds": 0.0 if reused else receipt.seconds,
-        **({"seconds_saved": receipt.seconds} if reused else {}),
-        **receipt.metrics,
-        **{name: dg.MetadataValue.md(text) for name, text in receipt.details.items()},
-    }
+    seconds = {"seconds": 0.0, "seconds_saved": receipt.seconds} if reused else {"seconds": receipt.seconds}
+    metadata: dict[str, Any] = {"path": dg.MetadataValue.path(str(path)), "bytes": receipt.bytes or 0, "reused": reused}
+    metadata |= {**seconds, **receipt.metrics}
+    metadata |= {name: dg.MetadataValue.md(text) for name, text in receipt.details.items()}
     if receipt.kind == "table":
         columns = [
             dg.TableColumn(c["name"], c["type"], c["description"], dg.TableColumnConstraints(nullable=c["nullable"]))

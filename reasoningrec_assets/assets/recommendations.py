@@ -6,7 +6,7 @@ import dagster as dg
 
 from reasoningrec_assets.assets.interactions import cleaned_interactions, items
 from reasoningrec_assets.assets.language import item_descriptions, user_profiles
-from reasoningrec_assets.assets.materialize import materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import asset, materialize, settings_of, step_config
 from reasoningrec_assets.assets.student import STUDENT, lora_model, model_settings
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
@@ -19,7 +19,7 @@ RecommendationConfig = step_config("RecommendationConfig", SECTIONS)
 MADE_FROM = (cleaned_interactions, items, item_descriptions, user_profiles, lora_model)
 
 
-@dg.asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, **GPU, code_version="1")
+@asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, **GPU, code_version="1")
 def recommendations(context: dg.AssetExecutionContext, config: RecommendationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The best unrated items for every user, by the student's score, the first with a reason that is checked by its words."""
     dataset = registry.get(context.partition_key)

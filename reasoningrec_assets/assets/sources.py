@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from reasoningrec_assets.assets.materialize import StepConfig, materialize
+from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.datasets.sources import obtain, raw_dataset_table
 from reasoningrec_assets.lake.steps import Inputs, Output
@@ -10,7 +10,7 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
 
 
-@dg.asset(partitions_def=datasets, group_name="sources", owners=["team:data"], kinds={"file"}, code_version="1")
+@asset(partitions_def=datasets, group_name="sources", owners=["team:data"], kinds={"file"}, code_version="1")
 def raw_dataset(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The dataset's raw files: the user's own in data/raw, else the official source, else a package that holds them."""
     dataset = registry.get(context.partition_key)

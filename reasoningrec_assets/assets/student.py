@@ -4,7 +4,7 @@ import shutil
 
 import dagster as dg
 
-from reasoningrec_assets.assets.materialize import configured, materialize, settings_of, step_config
+from reasoningrec_assets.assets.materialize import asset, configured, materialize, settings_of, step_config
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.models import store
@@ -17,7 +17,6 @@ from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
 PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU, "code_version": "3"}
-
 SplitConfig = step_config("SplitConfig", {"sampling": SamplingSettings})
 TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})
 PredictionConfig = step_config("PredictionConfig", {"training": TrainingSettings, "scoring": ScoringSettings})
@@ -37,7 +36,7 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
     """The rows of a variant's student."""
     (key,), deps, run_config = keys_of(variant, "sft_splits"), keys_of(variant, *variant.inputs), configured(SplitConfig, variant)
 
-    @dg.asset(key=key, deps=deps, **STUDENT, kinds={"parquet"}, code_version="2")
+    @asset(key=key, deps=deps, **STUDENT, kinds={"parquet"}, code_version="2")
     def sft_splits(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """Instruction, input and output of the K training rows, the validation sample and the whole test split."""
         dataset = registry.get(context.partition_key)
@@ -49,7 +48,7 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
             from reasoningrec_assets.training.student import build_splits
 
             if variant.given:
-                return given_splits(dataset, raw_paths(inputs["raw_dataset"], inputs.lake.root))
+                return given_splits(dataset, raw_paths(inputs))
             tables = {table: inputs[variant.asset(table)] for table in variant.inputs}
             return build_splits(dataset, variant, sampling, tables, log=context.log.info)
 
@@ -66,7 +65,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     """The adapter of a variant's student."""
     (key,), run_config = keys_of(variant, "lora_model"), configured(TrainingConfig, variant)
 
-    @dg.asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="3")
+    @asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="3")
     def lora_model(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """The LoRA adapter of the epoch with the best validation AUC, and a manifest that says what it is."""
         dataset = registry.get(context.partition_key)
@@ -92,7 +91,7 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
     deps = keys_of(variant, "sft_splits", *(["lora_model"] if trained else []))
     run_config = configured(PredictionConfig, variant)
 
-    @dg.asset(key=key, deps=deps, description=about, **PREDICTIONS)
+    @asset(key=key, deps=deps, description=about, **PREDICTIONS)
     def predictions(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         dataset = registry.get(context.partition_key)
         training = settings_of(TrainingSettings, "training", config, dataset, variant)
@@ -112,14 +111,8 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
 
 sft_splits = splits_of(FULL)
 lora_model = adapter_of(FULL)
-predictions = predictions_of(
-    *(FULL, "student"),
-    key=["predictions"],
-    about="The fine-tuned student's log-odds for every validation and test row, and its explanations of some.",
-)
-zero_shot_student_predictions = predictions_of(
-    *(FULL, "zero_shot_student"),
-    key=["zero_shot", "student", "predictions"],
-    about="What the student's base model says before any fine-tuning, on the same rows and prompts.",
-    trained=False,
-)
+_ABOUT = "The fine-tuned student's log-odds for every validation and test row, and its explanations of some."
+predictions = predictions_of(FULL, "student", key=["predictions"], about=_ABOUT)
+_ABOUT_BASE = "What the student's base model says before any fine-tuning, on the same rows and prompts."
+_KEY = ["zero_shot", "student", "predictions"]
+zero_shot_student_predictions = predictions_of(FULL, "zero_shot_student", key=_KEY, about=_ABOUT_BASE, trained=False)

@@ -11,7 +11,6 @@ from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_
 from reasoningrec_assets.sql import connect, query, statements
 
 FACTORS, EPOCHS, BATCH, RATE, DECAY = 8, 40, 8192, 0.02, 0.02
-
 _SQL = statements(__file__)
 
 

@@ -87,7 +87,10 @@ GROUP BY w.asset, w.partition, w.data_version, w.sequence ORDER BY depth, w.asse
 -- made another partition in a newer version since, or what they read is stale itself. `reason` names the first cause.
 CREATE VIEW stale_partitions AS
 WITH RECURSIVE current AS (SELECT asset, partition, sequence, code_version, finished_at FROM current_materializations),
-newest_code AS (SELECT asset, arg_max(code_version, finished_at) AS code_version FROM materializations GROUP BY asset),
+-- by its number, which grows with every change: clocks of several machines say nothing of an order
+newest_code AS (
+    SELECT asset, arg_max(code_version, coalesce(try_cast(code_version AS BIGINT), 0)) AS code_version FROM materializations GROUP BY asset
+),
 causes AS (
     SELECT c.asset, c.partition, e.upstream_asset || ' was replaced' AS reason
     FROM current c JOIN lineage_edges e USING (asset, partition, sequence)
@@ -143,7 +146,7 @@ CREATE MACRO lineage_mermaid(of_asset, of_partition) AS (
 CREATE VIEW openlineage AS
 WITH inputs AS (
     SELECT asset, partition, sequence, list({'namespace': 'reasoningrec', 'name': upstream_asset || '/' || upstream_partition,
-        'facets': {'version': {'_producer': 'reasoningrec_assets',
+        'facets': {'version': {'_producer': 'urn:reasoningrec_assets',
             '_schemaURL': 'https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json', 'datasetVersion': upstream_data_version}}}
         ORDER BY upstream_asset) AS inputs
     FROM lineage_edges GROUP BY ALL
@@ -160,13 +163,21 @@ WITH inputs AS (
 )
 SELECT m.asset, m.partition, m.sequence, to_json({
     'eventType': if(m.status = 'success', 'COMPLETE', 'FAIL'), 'eventTime': strftime(m.finished_at, '%Y-%m-%dT%H:%M:%S.%fZ'),
-    'producer': 'reasoningrec_assets', 'schemaURL': 'https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent',
-    'run': {'runId': md5(concat_ws('/', m.asset, m.partition, m.sequence))::UUID::VARCHAR},
+    'producer': 'urn:reasoningrec_assets', 'schemaURL': 'https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent',
+    'run': {'runId': md5(concat_ws('/', m.asset, m.partition, m.sequence))::UUID::VARCHAR, 'facets': map_from_entries(list_filter([
+        {'k': 'parent', 'v': to_json({'_producer': 'urn:reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json',
+            'run': {'runId': coalesce(try_cast(m.run_id AS UUID), md5(m.run_id)::UUID)::VARCHAR}, 'job': {'namespace': 'dagster', 'name': 'reasoningrec_assets'}})},
+        {'k': 'errorMessage', 'v': if(m.error IS NULL, NULL, to_json({'_producer': 'urn:reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-0-1/ErrorMessageRunFacet.json',
+            'message': m.error, 'programmingLanguage': 'PYTHON'}))}], lambda facet: facet.v IS NOT NULL))},
     'job': {'namespace': 'reasoningrec', 'name': m.asset}, 'inputs': coalesce(inputs, []),
     'outputs': if(m.status = 'success', [{'namespace': 'reasoningrec', 'name': m.asset || '/' || m.partition, 'facets': {
-        'schema': {'_producer': 'reasoningrec_assets',
+        'version': {'_producer': 'urn:reasoningrec_assets',
+            '_schemaURL': 'https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json', 'datasetVersion': m.data_version},
+        'schema': {'_producer': 'urn:reasoningrec_assets',
             '_schemaURL': 'https://openlineage.io/spec/facets/1-1-1/SchemaDatasetFacet.json', 'fields': coalesce(fields.fields, [])},
-        'columnLineage': {'_producer': 'reasoningrec_assets',
+        'columnLineage': {'_producer': 'urn:reasoningrec_assets',
             '_schemaURL': 'https://openlineage.io/spec/facets/1-2-0/ColumnLineageDatasetFacet.json', 'fields': coalesce(lineage.fields, MAP {})}}}], [])
 })::VARCHAR AS event
 FROM materializations m LEFT JOIN inputs USING (asset, partition, sequence) LEFT JOIN fields USING (asset, partition, sequence)

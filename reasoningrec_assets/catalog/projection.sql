@@ -45,3 +45,7 @@ SELECT asset, partition, sequence, r->>'kind', asset, $root || '/lake/' || (r->>
 FROM incoming WHERE r->>'kind' <> 'table' AND r->>'path' IS NOT NULL
 UNION ALL SELECT asset, partition, sequence, 'model_used', value->>'role', value->>'reference', value->>'revision' FROM incoming, json_each(r, '$.models')
 UNION ALL SELECT asset, partition, sequence, 'prompt', key, NULL, value->>'$' FROM incoming, json_each(r, '$.prompts')
+
+-- name: current
+UPDATE materializations SET is_current = NOT is_current WHERE is_current <> ((asset, partition, sequence) IN (
+    SELECT (asset, partition, max(sequence)) FROM materializations WHERE status = 'success' GROUP BY asset, partition))

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # An AUC that may be off by more than this cannot tell methods apart: published gains are smaller.
 TOO_WIDE = 0.05
-
 _SQL = statements(__file__)
 _SECTIONS = statements(str(Path(__file__).with_name("sections")))
 

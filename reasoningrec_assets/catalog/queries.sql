@@ -3,7 +3,7 @@
 -- name: current
 SELECT asset, partition, sequence AS seq, row_count AS rows, round(seconds, 1) AS seconds,
        coalesce(data_version[:12], status) AS version, strftime(finished_at, '%Y-%m-%d %H:%M') AS "finished (UTC)"
-FROM materializations WHERE partition = coalesce(?, partition)
+FROM materializations WHERE partition = coalesce(?, partition) AND NOT starts_with(asset, 'runs/')  -- a failed run is no asset
 QUALIFY row_number() OVER (PARTITION BY asset, partition ORDER BY is_current DESC, sequence DESC) = 1
 ORDER BY partition, started_at, asset
 

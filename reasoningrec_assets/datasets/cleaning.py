@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MIN_SEQUENCE = 4
 _Adapter = Callable[[Dataset], Any]
 ADAPTERS: dict[str, _Adapter] = {"movielens": lambda _: movielens, "amazon": lambda _: amazon, "tables": tables.adapter}
-
 _SQL = statements(__file__)
 # What that does, as an adapter's RULES do: by rule, the column it is about, the rows that it meets and its effect.
 _ITEM_RULES = {

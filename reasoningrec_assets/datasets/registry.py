@@ -113,10 +113,8 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         used += [f"{role}: {theirs}" for role, table in self.tables.items() for theirs in table.columns.values()]
         if twice := [name for name, times in Counter(used).items() if times > 1]:
             raise ValueError(f"two of the tables, or two columns of one, are the same, {', '.join(twice)}")
-        read = {"movielens": {"ratings", "items"}, "amazon": set[str](), "tables": {*self.tables}, "published": {*SPLITS}}[
-            self.adapter
-        ]
-        if lacking := sorted(read - {role for role, raw in self.raw_files.items() if raw.required}):
+        read = {"movielens": {"ratings", "items"}, "amazon": set[str](), "tables": {*self.tables}, "published": {*SPLITS}}
+        if lacking := sorted(read[self.adapter] - {role for role, raw in self.raw_files.items() if raw.required}):
             raise ValueError(f"the adapter {self.adapter} reads {', '.join(lacking)}: raw_files must have them, and required")
         if odd := {role for source in self.sources for role in source.members} - self.raw_files.keys():
             raise ValueError(f"sources have members for {', '.join(sorted(odd))}; use {', '.join(self.raw_files)}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.sql import query, statements
 
 if TYPE_CHECKING:
@@ -20,9 +21,16 @@ class Choice(NamedTuple):
 
 
 def choose_train(windows: Path, k: int, seed: int) -> Choice:
-    """K/2 liked and K/2 disliked rows of the train split (paper section 4); of an odd K the extra one is disliked."""
+    """K/2 liked and K/2 disliked rows of the train split (paper section 4); of an odd K the extra one is disliked.
+
+    PermanentError where all train rows are liked, or all disliked: there is nothing to tell apart.
+    """
     # Where one class has too few rows, all of them are taken, and the other class fills up as far as it can.
     liked, disliked = query(_SQL["sizes"], windows=windows).to_pylist()[0].values()
+    if not liked or not disliked:
+        problem = f"of the train rows {liked} are liked and {disliked} disliked"
+        remedy = "Set liked_at_least or liked_above in the dataset's record so that its ratings fall on both sides"
+        raise PermanentError("draw K rows of both labels", where=str(windows), problem=problem, remedy=remedy)
     take_liked = min(liked, max(k // 2, k - disliked))
     take_disliked = min(disliked, max(k - k // 2, k - liked))
     rows = query(_SQL["train"], windows=windows, seed=seed, liked=take_liked, disliked=take_disliked)

@@ -14,6 +14,7 @@ from reasoningrec_assets.datasets.registry import Dataset, Source
 from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.lake.steps import Inputs
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.wheels import fetch_wheel
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Log = Callable[[str], None]
-
 _MANIFEST = "manifest.json"
 _TIMEOUTS = (8, 60)  # seconds to connect, and between two pieces of the answer
 _PROGRESS_SECONDS = 10.0  # between two lines of a download's progress
@@ -49,6 +49,8 @@ def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
     """
     own, downloads = data_root / "raw" / dataset.raw_name, data_root / "downloads" / dataset.raw_name
     with exclusive(downloads / ".lock"):
+        if own.name != dataset.name and own.with_name(dataset.name).exists():
+            log(f"{dataset.name}: {own.with_name(dataset.name)} is not looked at: its files belong in {own}")
         files = _placed(dataset, own, downloads, data_root / "scratch", log)
         for source in dataset.sources:
             files = files or _recorded(dataset, *_place(downloads, source), log)
@@ -75,9 +77,17 @@ def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Pat
     return pa.Table.from_pylist([row | {"dataset": dataset.name} for row in rows], schema=TABLES["raw_dataset"].arrow())
 
 
-def raw_paths(table: Path, data_root: Path) -> dict[str, Path]:
-    """Role -> path of each raw file that a ``raw_dataset`` table lists."""
-    return {str(row["role"]): data_root / str(row["path"]) for row in read_rows(table, ["role", "path"])}
+def raw_paths(inputs: Inputs) -> dict[str, Path]:
+    """Role -> path of each file that ``raw_dataset`` lists; PermanentError where one has changed or gone since."""
+    remedy = "Materialize raw_dataset again: it records the files as they are, and all that follows is made from these"
+    found = dict[str, Path]()
+    for row in read_rows(inputs["raw_dataset"]):
+        path = found[row["role"]] = inputs.lake.root / row["path"]
+        read = sha256_file(path) if path.is_file() else path.is_dir() and measure(path, where=str(path), remedy=remedy)[1]
+        if read != row["sha256"]:
+            problem = "it is not the file that raw_dataset recorded" if read else "it is gone since raw_dataset recorded it"
+            raise PermanentError("read a raw file", where=str(path), problem=problem, remedy=remedy)
+    return found
 
 
 def _chosen(dataset: Dataset, names: Iterable[str]) -> dict[str, str]:
@@ -109,9 +119,8 @@ def _placed(dataset: Dataset, own: Path, downloads: Path, parent: Path, log: Log
             if not _missing(dataset, files):
                 return _publish(scratch, target, identity, files, f"placed by the user ({archive.name})", remedy)
         log(f"{dataset.name}: {archive} lacks {_missing(dataset, files)}; it is not used")
-    if found:
-        names = ", ".join(path.name for path in found.values())
-        log(f"{dataset.name}: {own} holds {names} but lacks {_missing(dataset, found)}; it is not used")
+    if there:
+        log(f"{dataset.name}: {own} holds {', '.join(sorted(there)[:9])} but lacks {_missing(dataset, found)}; it is not used")
     return None
 
 
@@ -131,11 +140,15 @@ def _recorded(dataset: Dataset, folder: Path, identity: str, log: Log) -> list[R
     """The set that an earlier call left in ``folder``, if every byte is still what its manifest says."""
     if not (folder / _MANIFEST).is_file():
         return None
-    manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    if manifest["identity"] != identity or _missing(dataset, [row["role"] for row in manifest["files"]]):
+    try:
+        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        rows, origin, made_for = manifest["files"], manifest["origin"], manifest["identity"]
+        files = [RawFile(row["role"], folder / row["name"], row["bytes"], row["sha256"], origin) for row in rows]
+    except (ValueError, KeyError, TypeError):
+        log(f"{dataset.name}: {folder / _MANIFEST} is damaged; the files are made again")
+        return None
+    if made_for != identity or _missing(dataset, [file.role for file in files]):
         return None  # the record has been edited since
-    rows, origin = manifest["files"], manifest["origin"]
-    files = [RawFile(row["role"], folder / row["name"], row["bytes"], row["sha256"], origin) for row in rows]
     for file in files:
         if not file.path.is_file() or sha256_file(file.path) != file.sha256:
             log(f"{dataset.name}: {file.path} has changed since it was recorded; it is made again")

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 # So many users are cut at once: DuckDB cannot spill the lists that it gathers of them.
 USERS_AT_ONCE = 100_000
 _SQL = statements(__file__)
-_RANGES_SQL = "SELECT min(user_id) AS first, max(user_id) AS last FROM users GROUP BY part ORDER BY part"
-_LEAVE_LAST_OUT_SQL = "SELECT *, ['train', 'valid', 'test'][4 - back] AS split FROM events WHERE back <= 3"
 # Counts that say something under one protocol alone.
 _LEAVE_LAST_OUT_COUNTS = {"users_below_four_rows", "users_with_short_history"}
 _TEMPORAL_COUNTS = {"targets_without_history", "targets_over_limit", "windows_with_short_history", "train", "valid", "test"}
-_DAYS_SQL = 'SELECT to_timestamp(min("timestamp"))::DATE, to_timestamp(max("timestamp"))::DATE FROM read_parquet($interactions)'
 
 
 def build(
@@ -49,13 +46,13 @@ def build(
     values |= {"profile": dataset.profile_items, "skip": 0 if temporal else dataset.profile_skip_last}
     values |= {"history": history, "reach": 2**62 if temporal else history + 3}
     execute(_SQL["users"], on=connection, **values)
-    sql = _SQL["cut"].format(targets=_SQL["temporal"] if temporal else _LEAVE_LAST_OUT_SQL)
-    for number, users in enumerate(query(_RANGES_SQL, on=connection).to_pylist()):
+    sql = _SQL["cut"].format(targets=_SQL["temporal" if temporal else "leave_last_out"])
+    for number, users in enumerate(query(_SQL["ranges"], on=connection).to_pylist()):
         execute(f"{'INSERT INTO cut' if number else 'CREATE TABLE cut AS'} {sql}", on=connection, **values, **users)
     counts = query(_SQL["counts"], on=connection, **values).to_pylist()[0]
     days = zip(("train", "valid", "test"), dataset.cut_dates or (), strict=False)
     if empty := [f"{split} ({day})" for split, day in days if not counts[split]]:
-        first, last = query(_DAYS_SQL, interactions=interactions).to_pylist()[0].values()
+        first, last = query(_SQL["days"], interactions=interactions).to_pylist()[0].values()
         where = f"dataset {dataset.name}, split {', '.join(empty)}"
         problem = "no user has an event from its day on and another before it"
         remedy = f"Set cut_dates between {first} and {last}, where the data begins and ends, with users on both sides"

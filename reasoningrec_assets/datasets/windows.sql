@@ -3,6 +3,15 @@ CREATE TABLE users AS
 SELECT user_id, count(*) AS n, (row_number() OVER (ORDER BY user_id) - 1) // $at_once AS part
 FROM read_parquet($interactions) GROUP BY user_id
 
+-- name: ranges
+SELECT min(user_id) AS first, max(user_id) AS last FROM users GROUP BY part ORDER BY part
+
+-- name: leave_last_out
+SELECT *, ['train', 'valid', 'test'][4 - back] AS split FROM events WHERE back <= 3
+
+-- name: days
+SELECT to_timestamp(min("timestamp"))::DATE, to_timestamp(max("timestamp"))::DATE FROM read_parquet($interactions)
+
 -- name: temporal
 SELECT *, CASE WHEN "timestamp" < $valid THEN 'train' WHEN "timestamp" < $test THEN 'valid' ELSE 'test' END AS split
 FROM events WHERE "timestamp" >= $train

@@ -16,7 +16,6 @@ from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Reque
 
 COUNTED = 256  # requests whose tokens are counted; the rest is taken to be like them
 CHARACTERS_PER_TOKEN = 4  # where no tokenizer is at hand, as behind a server's URL; English text in current vocabularies
-
 Order = Literal["length", "prefix"]
 
 

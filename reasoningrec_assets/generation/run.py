@@ -10,7 +10,7 @@ from reasoningrec_assets.errors import DryRun, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
 from reasoningrec_assets.generation.plan import Plan, Writer, described, make_plan
 from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, TextGenerator
-from reasoningrec_assets.lake.files import exclusive
+from reasoningrec_assets.lake.files import WAITED, exclusive
 from reasoningrec_assets.prompts.text import one_line, trim_to_sentence
 
 Row = TypeVar("Row")
@@ -46,7 +46,7 @@ def write_texts(rows: Sequence[Row], ask: Callable[[Row], Request], writer: Writ
     requests are answered once. Raises DryRun after the plan where only that was asked for, and TransientError when too
     many requests failed; what was answered is then in the cache.
     """
-    started = time.monotonic()
+    started = time.monotonic() - WAITED["seconds"]
     cache = GenerationCache(writer.cache_root, writer.identity)
     plan = make_plan(rows, ask, writer, cache)
     writer.log(described(plan, writer.model))
@@ -62,7 +62,7 @@ def write_texts(rows: Sequence[Row], ask: Callable[[Row], Request], writer: Writ
             chunks = ([(plan.keys[at], ask(rows[at])) for at in chunk if plan.keys[at] not in answers] for chunk in plan.chunks)
             written = _execute(chunks, len(set(plan.keys)) - len(answers), len(answers), engine, cache, writer)
     answers |= {answer.key: answer for answer in written}
-    return _published(plan, answers, written, writer, seconds=time.monotonic() - started)
+    return _published(plan, answers, written, writer, seconds=time.monotonic() - WAITED["seconds"] - started)
 
 
 def _execute(
@@ -112,23 +112,16 @@ def _published(
         problem = f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: {first}"
         remedy = "Run again: what was answered is in the cache; raise max_failed_share to go on without the rest"
         raise TransientError("write all texts", where=where, problem=problem, remedy=remedy)
-    compute = sum(answer.seconds for answer in written)
-    prompt = sum(answer.prompt_tokens for answer in written)
-    completion = sum(answer.completion_tokens for answer in written)
-    metrics = {
-        "requests": len(texts),
-        "different_requests": len(answers),
-        "cache_hits": len(answers) - len(written),
-        "calls": sum(answer.error is None for answer in written),
-        "retried": sum(answer.attempts > 1 for answer in written),
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "tokens_per_second": completion / compute if compute else 0,
-        "seconds": seconds,
-        "failed_share": statuses["failed"] / max(1, len(texts)),
-        **{status: statuses[status] for status in ("ok", "trimmed", "empty", "failed")},
-        **writer.prices.of(prompt, completion),
-    }
+    if statuses["empty"] > 0.05 * len(texts):
+        share = f"{statuses['empty']} of {len(texts)} texts are empty"
+        writer.log(f"WARNING: {share}, most cut before a clause ended: raise max_new_tokens, or set retry_tokens")
+    compute, prompt, completion = (sum(getattr(answer, name) for answer in written) for name in ("seconds", *SUMMED[:2]))
+    metrics = {"requests": len(texts), "different_requests": len(answers), "cache_hits": len(answers) - len(written)}
+    metrics |= {"calls": sum(answer.error is None for answer in written), "seconds": seconds}
+    metrics |= {"retried": sum(answer.attempts > 1 for answer in written), "prompt_tokens": prompt}
+    metrics |= {"completion_tokens": completion, "tokens_per_second": completion / compute if compute else 0}
+    metrics |= {"failed_share": statuses["failed"] / max(1, len(texts)), **writer.prices.of(prompt, completion)}
+    metrics |= {status: statuses[status] for status in ("ok", "trimmed", "empty", "failed")}
     if writer.word_limit is not None:
         over = sum(len(text.text.split()) > writer.word_limit for text in texts)
         metrics["over_word_limit_share"] = over / max(1, len(texts))

@@ -40,18 +40,15 @@ def teacher_writer(
     def chat() -> Chat:
         return Chat(store.load_tokenizer(store.resolve(settings.model, data_root, log=log)))
 
+    more |= settings.model_dump(include={"model", "chunk_size", "max_failed_share"}) | {"log": log}
     return Writer(
-        model=settings.model,
         identity=ModelIdentity(model, engine.kind, adapter, quantization),
         sampling=Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed, settings.retry_tokens),
         cache_root=data_root / "cache",
         open_engine=lambda: open_engine(engine, settings.model, data_root, batch_size=settings.batch_size, log=log),
-        chunk_size=settings.chunk_size,
         order="length" if engine.kind == "transformers" else "prefix",
-        max_failed_share=settings.max_failed_share,
         prices=Prices(engine.prompt_price, engine.completion_price),
         count_tokens=None if engine.kind == "openai" else lambda message: len(chat().prompt(message)),
-        log=log,
         **more,
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -73,16 +74,28 @@ def create_exclusive(path: Path, content: str, scratch: Path) -> bool:
     return True
 
 
+WAITED = {"seconds": 0.0}  # by this process, for what others held: no part of what its steps cost
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Generator[None]:
-    """Hold a lock file for the length of the block; calls `on_wait` once if its holder has to finish or die first."""
+    """Hold a lock file for the length of the block; calls `on_wait` twice a minute while its holder has to finish or die first."""
     # made where it is missing, and never removed: removing a locked path is a race
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
-        if not _locked(handle):
-            on_wait()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        for attempt in itertools.count():
+            if _locked(handle):
+                break
+            if attempt % 600 == 0:
+                on_wait()
+            pause(0.05)
         yield
+
+
+def pause(seconds: float) -> None:
+    """Wait for another process."""
+    time.sleep(seconds)
+    WAITED["seconds"] += seconds
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def run_step(
     upstream: dict[str, Receipt] = {}
 
     def receipt(status: Literal["success", "failed"], **found: Any) -> Receipt:
-        seconds = round(time.monotonic() - clock, 3)
+        seconds = round(time.monotonic() - files.WAITED["seconds"] - clock, 3)
         return Receipt(**facts, status=status, finished_at=datetime.now(UTC).isoformat(), seconds=seconds, **found)
 
     def reused(same: Receipt) -> tuple[Receipt, bool]:
@@ -121,8 +121,9 @@ def run_step(
 
     lock = lake.root / "locks" / step.asset / f"{step.partition}.lock"
     # two identical runs at once: the second waits here, then finds the first one's receipt and reuses it
-    with files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting")):
-        facts["started_at"], clock = datetime.now(UTC).isoformat(), time.monotonic()
+    waiting = files.exclusive(lock, on_wait=lambda: log(f"{step.asset}: another run is at it, waiting"))
+    with files.disk_errors(f"write {step.asset}[{step.partition}]", lake.root), waiting:
+        facts["started_at"], clock = datetime.now(UTC).isoformat(), time.monotonic() - files.WAITED["seconds"]
         try:
             for asset in step.upstream:
                 if asset in step.optional and lake.receipts.newest(asset, step.partition) is None:
@@ -137,8 +138,13 @@ def run_step(
                 if verify(lake, same):
                     return reused(same)
                 log(f"{step.asset}: {lake.path_of(same)} is missing or damaged; making it again")
-            where = f"write {step.asset}[{step.partition}]"
-            with files.disk_errors(where, lake.root), files.scratch_folder(lake.root / "scratch") as scratch:
+            for asset, read in upstream.items():
+                if not verify(lake, read):
+                    doing, where = f"read {asset}[{step.partition}] for {step.asset}", str(lake.path_of(read))
+                    raise PermanentError(
+                        doing, where=where, problem="it is missing or damaged", remedy=f"Materialize {asset} again"
+                    )
+            with files.scratch_folder(lake.root / "scratch") as scratch:
                 source, found = _description(step, build(Inputs(lake, upstream, scratch)), scratch)
                 made = receipt("success", **found)
                 target = lake.path_of(made)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # The name of a metric, its value, and the number of rows that it is computed on.
 Row = tuple[str, float | Interval | None, int]
-
 _SQL = statements(__file__)
 
 

@@ -3,10 +3,11 @@
 Weights are safetensors only and remote code is never trusted: a model folder cannot run anything here.
 """
 
+import contextlib
 import gc
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,25 @@ def _local(reference: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def readable(folder: Path) -> Generator[None]:
+    """What damaged files and settings that do not fit a model raise, as a PermanentError that names its folder."""
+    import safetensors
+
+    try:
+        yield
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        remedy = "Check the folder, its tokenizer and *.safetensors, and that training.target_modules are layers of it"
+        raise PermanentError("load the model", where=str(folder), problem=problem, remedy=remedy) from error
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder, with a padding token; PermanentError where it has no chat template to ask with."""
     import transformers
 
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
+    with readable(folder):
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
     if not getattr(tokenizer, "chat_template", None):
         problem = "the model's tokenizer has no chat template"
         remedy = "Use an instruction-tuned model, or add chat_template.jinja to the folder"
@@ -141,7 +156,8 @@ def load_causal_model(
         limits = {int(card) if card.isdigit() else card: limit for card, limit in max_memory.items()}
         load |= {"device_map": "auto", "max_memory": limits}
     load["quantization_config"] = transformers.BitsAndBytesConfig(**rules) if rules else None
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
+    with readable(folder):
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
     for layer in model.modules() if quantization == "nf4" else ():
         # or bitsandbytes, on a processor with bf16, packs the weights at the first validation for a kernel without gradients
         layer.support_avx512bf16_for_cpu = False

@@ -7,7 +7,6 @@ from pathlib import Path
 # filled in by `str.format`, which leaves braces inside the values as they are
 TEXTS: dict[str, str] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 SHA256 = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in TEXTS.items()}
-
 ANSWERS = {True: "Yes", False: "No"}  # the label words of the student's answer, by label
 DESCRIPTION = ("item_description", "item_about", "item_reviews")
 # what the student's rows are made of

@@ -9,7 +9,6 @@ from reasoningrec_assets.report.gather import Method, Report
 # At 500 rows an AUC near 0.75 is known to about +-0.045 (section 5, point 12, of the method: +-0.035 at 800).
 SMALLEST_SAMPLE = 500
 WIDEST_HALF_INTERVAL = 0.05
-
 _FOLDER = Path(__file__).parent
 
 
@@ -82,11 +81,7 @@ def render(report: Report) -> str:
     loader, strict = jinja2.FileSystemLoader(_FOLDER), jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= _FILTERS
-    return environment.get_template("page.html").render(
-        report=report,
-        css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
-        verdicts=verdicts(report),
-        best_floor=_best(report, floor=True),
-        best_model=_best(report, floor=False),
-        explains=any(method.explained_rows for method in report.methods),
-    )
+    said = {"verdicts": verdicts(report), "best_floor": _best(report, floor=True), "best_model": _best(report, floor=False)}
+    said |= {"explains": any(method.explained_rows for method in report.methods)}
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(report=report, css=css, **said)

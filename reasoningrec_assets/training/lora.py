@@ -55,16 +55,11 @@ class Progress:
 
     def metrics(self) -> dict[str, float]:
         """Figures for the receipt; the loss and the AUC are those of the best epoch."""
-        best = self.epochs[self.best_epoch - 1]
-        return {
-            "training_epochs": float(len(self.epochs)),
-            "best_epoch": float(self.best_epoch),
-            "train_loss": best.train_loss,
-            **({"valid_auc": best.valid_auc} if best.valid_auc is not None else {}),
-            "training_tokens_per_second": self.tokens / self.seconds,
-            "training_seconds": self.seconds,
-            "peak_memory_bytes": float(compute.peak_memory_bytes()),
-        }
+        best, speed = self.epochs[self.best_epoch - 1], self.tokens / self.seconds
+        figures = {"training_epochs": float(len(self.epochs)), "best_epoch": float(self.best_epoch)}
+        figures |= {"train_loss": best.train_loss, "peak_memory_bytes": float(compute.peak_memory_bytes())}
+        figures |= {"valid_auc": best.valid_auc} if best.valid_auc is not None else {}
+        return figures | {"training_tokens_per_second": speed, "training_seconds": self.seconds}
 
 
 def train_adapter(
@@ -124,7 +119,8 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     config = peft.LoraConfig(r=settings.lora_rank, **named_alike, bias="none", task_type="CAUSAL_LM")
     more: Any = {"quantization": settings.quantization, "max_memory": settings.max_memory}
     # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
-    model: Any = peft.get_peft_model(store.load_causal_model(base, device.dtype, device.torch_name, **more), config)
+    with store.readable(base):
+        model: Any = peft.get_peft_model(store.load_causal_model(base, device.dtype, device.torch_name, **more), config)
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model

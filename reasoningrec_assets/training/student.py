@@ -12,7 +12,7 @@ from typing import Any
 from reasoningrec_assets import compute
 from reasoningrec_assets.baselines.features import SMOOTHING, window_features
 from reasoningrec_assets.baselines.matrix_factorisation import factorise
-from reasoningrec_assets.datasets.registry import Dataset
+from reasoningrec_assets.datasets.registry import SPLITS, Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train, earlier_targets
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import PermanentError
@@ -76,15 +76,9 @@ def build_splits(
 
     sizes = Counter(str(row["split"]) for row in chosen)
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
-    return Output(
-        table=TABLES["sft_splits"].table([row | record(row) for row in chosen]),
-        metrics={
-            "train_rows_without_reasoning": float(bare),
-            **{f"{split}_rows": float(sizes[split]) for split in ("train", "valid", "test")},
-            **{f"{split}_liked_share": liked[split] / sizes[split] for split in sizes},
-        },
-        prompts=STUDENT_TEMPLATES,
-    )
+    metrics = {"train_rows_without_reasoning": float(bare)} | {f"{split}_rows": float(sizes[split]) for split in SPLITS}
+    metrics |= {f"{split}_liked_share": liked[split] / sizes[split] for split in sizes}
+    return Output(TABLES["sft_splits"].table([row | record(row) for row in chosen]), metrics, prompts=STUDENT_TEMPLATES)
 
 
 def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path], earlier: list[Any]) -> dict[str, dict[str, float]]:
@@ -118,14 +112,9 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     rows = read_rows(inputs.lake.path_of(splits))
     parts = ([row for row in rows if row["split"] == split] for split in ("train", "valid"))
     learned, valid = (encode_rows(part, chat, max_tokens=settings.max_tokens) for part in parts)
-    decides = {
-        "base_model": settings.base_model,
-        "base_identity": store.identity(settings.base_model),
-        "data_version": splits.data_version,
-        "settings": settings.model_dump(),
-        "templates": STUDENT_TEMPLATES,
-        "chat_template": sha256_json(chat.tokenizer.chat_template),
-    }
+    decides: dict[str, Any] = {"base_model": settings.base_model, "base_identity": store.identity(settings.base_model)}
+    decides |= {"data_version": splits.data_version, "settings": settings.model_dump(), "templates": STUDENT_TEMPLATES}
+    decides |= {"chat_template": sha256_json(chat.tokenizer.chat_template)}
     folder = inputs.scratch / "adapter"
     known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
     known |= {"train": learned, "valid": valid, "folder": folder}
@@ -138,14 +127,10 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     seal(folder, {**decides, "best_epoch": result.best_epoch, "epochs": epochs})
     dropped = float(sum(row.dropped for row in learned))
     curve = [[e.epoch, f"{e.train_loss:.4f}", e.valid_auc and round(e.valid_auc, 4), f"{e.seconds:.1f}"] for e in result.epochs]
-    return Output(
-        path=folder,
-        metrics={**result.metrics(), "training_rows": float(len(learned)), "history_lines_dropped": dropped},
-        details={"curve": markdown(["epoch", "train loss", "validation AUC", "seconds"], curve)},
-        models=({"role": "student base", "reference": settings.base_model},),
-        prompts=STUDENT_TEMPLATES,
-        device=device.name,
-    )
+    metrics = {**result.metrics(), "training_rows": float(len(learned)), "history_lines_dropped": dropped}
+    details = {"curve": markdown(["epoch", "train loss", "validation AUC", "seconds"], curve)}
+    used = ({"role": "student base", "reference": settings.base_model},)
+    return Output(None, metrics, details, folder, used, STUDENT_TEMPLATES, device.name)
 
 
 # rows, and which of them to explain by their scores, to those scores, texts by window, and figures
@@ -168,16 +153,11 @@ def open_student(
         _same_base(adapter, base_model)
     settings = EngineSettings.model_validate({"adapter": str(adapter) if adapter else None})
     with open_engine(base_model, data_root, settings, batch_size=scoring.batch_size, log=log) as engine:
-        writer = Writer(
-            model=base_model,
-            # an adapter's folder is named by its content
-            identity=ModelIdentity(store.identity(base_model), "transformers", adapter=adapter.name if adapter else None),
-            sampling=Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0),
-            cache_root=data_root / "cache",
-            open_engine=lambda: contextlib.nullcontext(engine),
-            chunk_size=scoring.batch_size,
-            log=log,
-        )
+        # an adapter's folder is named by its content
+        identity = ModelIdentity(store.identity(base_model), "transformers", adapter=adapter.name if adapter else None)
+        told: dict[str, Any] = {"sampling": Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0)}
+        told |= {"open_engine": lambda: contextlib.nullcontext(engine), "chunk_size": scoring.batch_size, "log": log}
+        writer = Writer(base_model, identity, cache_root=data_root / "cache", **told)
 
         def answer(rows: Sequence[dict[str, Any]], choose: Callable[[Sequence[float]], list[int]]) -> Any:
             encoded, budget = encode_rows(rows, engine.chat, max_tokens=max_tokens), scoring.tokens_per_batch
@@ -224,13 +204,9 @@ def predict(
         found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
         metrics |= {} if found is None else {f"{split}_auc": found}
     used = ({"role": "student base", "reference": base_model},)
-    return Output(
-        table=TABLES["predictions"].table(rows),
-        metrics=metrics,
-        models=used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name}),
-        prompts=STUDENT_TEMPLATES,
-        device=device,
-    )
+    models = used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name})
+    facts: dict[str, Any] = {"models": models, "prompts": STUDENT_TEMPLATES, "device": device}
+    return Output(TABLES["predictions"].table(rows), metrics, **facts)
 
 
 def _swapped(rows: Sequence[dict[str, Any]], sample: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -36,21 +36,14 @@ class Variant:
         """The tables that its rows are made of."""
         if self.given:
             return ("raw_dataset",)
-        wanted = {
-            "item_descriptions": self.descriptions,
-            "user_profiles": self.profile,
-            "reasoning_labels": self.reasoning,
-            "cleaned_interactions": bool(self.hints),
-        }
+        wanted = {"item_descriptions": self.descriptions, "user_profiles": self.profile}
+        wanted |= {"reasoning_labels": self.reasoning, "cleaned_interactions": bool(self.hints)}
         return ("interaction_windows", "items", *(table for table, used in wanted.items() if used))
 
     def asset(self, table: str) -> str:
         """The key of the asset that is this variant's table: one below ``study/<name>`` where it differs from the main one's."""
-        own = {
-            "user_profiles": self.profile and not self.descriptions,
-            "reasoning_labels": not (self.descriptions and self.profile)
-            or self.settings.keys() & {"reasoning_labels", "sampling"},
-        }
+        blind, told = not (self.descriptions and self.profile), self.settings.keys() & {"reasoning_labels", "sampling"}
+        own = {"user_profiles": self.profile and not self.descriptions, "reasoning_labels": blind or told}
         return f"study/{self.name}/{table}" if self is not FULL and (table in OWN or own.get(table)) else table
 
 

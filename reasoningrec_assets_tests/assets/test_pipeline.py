@@ -290,3 +290,23 @@ def test_a_setting_out_of_bounds_fails_with_its_name(pipeline):
     event = next(event for event in result.all_events if event.is_step_failure)
     assert "sampling" in str(event.step_failure_data)
     assert "k: Input should be greater than or equal to 2" in str(event.step_failure_data)
+
+
+@pytest.mark.parametrize(
+    ("selection", "settings", "named"),
+    [
+        ("sft_splits", {"sampling": {"k": 0}}, "section sampling): k"),
+        ("lora_model", {"training": {"base_model": "/nowhere"}}, "/nowhere"),
+        ("item_descriptions", {"item_descriptions": {"words": 0}}, "section item_descriptions): words"),
+    ],
+)
+def test_a_mistake_in_a_setting_is_an_attempt_that_nothing_repeats(pipeline, selection, settings, named):
+    pipeline.run(selection=f'+key:"{selection}"')
+    result = pipeline.run(selection=f'key:"{selection}"', config={selection: {"config": settings}}, raise_on_error=False)
+    failure = result.failure_data_for_node(selection)
+    assert named in failure.user_failure_data.description, "it is a dg.Failure, which no retry policy repeats"
+    with connect(pipeline.lake.root) as catalogue:
+        found = "SELECT error FROM materializations WHERE asset = ? AND status = 'failed'"
+        ((error,),) = catalogue.execute(found, [selection]).fetchall()
+    assert error.startswith("PermanentError: ")
+    assert named in error

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import duckdb
 import pytest
 
 from reasoningrec_assets.catalog.__main__ import main
@@ -44,8 +45,25 @@ def test_reading_brings_the_catalogue_up_to_date_and_does_without_where_it_is_ta
     assert len(cells(command("show")[1])) == 1 + 1
     store.publish("items", "beauty")
     with exclusive(store.root / "locks" / "catalog.lock"):
-        assert command("show")[::2] == (0, [])
+        code, lines, errors = command("show")
+        assert (code, len(cells(lines))) == (0, 1 + 1)
+        assert errors == ["The catalogue is open elsewhere: what follows may be older than the lake."]
     assert len(cells(command("show")[1])) == 1 + 2
+
+
+def test_a_failed_run_is_no_asset(store, command):
+    store.publish("items")
+    store.fail("runs/refresh")
+    assert [row[0] for row in cells(command("show")[1])[1:]] == ["items"]
+
+
+def test_a_catalogue_without_tables_is_said_in_one_line(store, command, monkeypatch):
+    store.publish("items")
+    duckdb.connect(str(store.root / "catalog.duckdb")).close()
+    monkeypatch.setattr("reasoningrec_assets.__main__.sync", lambda *_, **__: 0)
+    code, _, errors = command("show")
+    assert (code, len(errors)) == (1, 1)
+    assert "rebuild" in errors[0]
 
 
 def test_report_names_the_newest_page(store, command):

@@ -132,6 +132,13 @@ def test_stale_names_the_first_cause_and_all_that_stands_on_it(store):
     ]
 
 
+def test_the_newest_code_is_that_of_the_highest_number_whatever_the_clocks_say(store):
+    store.publish("items", "beauty", code_version="10")
+    store.publish("items", code_version="9")  # later
+    store.sync()
+    assert store.query("FROM stale_partitions") == [("items", "fashion", "made by code 9, the newest is 10")]
+
+
 def test_differences_of_two_materializations(store):
     store.chain()
     store.publish("items", salt="new")
@@ -185,7 +192,10 @@ def test_openlineage_tells_inputs_outputs_columns_and_failures(store):
     assert [one["name"] for one in made["inputs"]] == ["cleaned_interactions/fashion", "raw_dataset/fashion"]
     version = store.lake.newest("raw_dataset", "fashion").data_version
     assert made["inputs"][1]["facets"]["version"]["datasetVersion"] == version
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "RuntimeError: the engine fell over"
+    assert made["run"]["facets"].keys() == {"parent"}
     (output,) = made["outputs"]
+    assert output["facets"]["version"]["datasetVersion"] == store.lake.newest("items", "fashion").data_version
     assert [field["name"] for field in output["facets"]["schema"]["fields"]][:2] == ["dataset", "item_id"]
     title = output["facets"]["columnLineage"]["fields"]["title"]["inputFields"]
     assert title == [{"namespace": "reasoningrec", "name": "raw_dataset/fashion", "field": "path"}]

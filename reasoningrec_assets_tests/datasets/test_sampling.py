@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import sampling
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 
 
@@ -40,6 +41,13 @@ def _population(liked, disliked):
     return train + [_row(f"v{n}", n % 4 > 0, "valid") for n in range(40)]
 
 
+@pytest.mark.parametrize(("liked", "disliked"), [(30, 0), (0, 30)])
+def test_one_class_alone_is_refused_with_the_rule_that_makes_it(tmp_path, liked, disliked):
+    windows = _write(tmp_path / "w.parquet", _population(liked, disliked))
+    with pytest.raises(PermanentError, match=f"{liked} are liked and {disliked} disliked. Set liked_at_least or liked_above"):
+        sampling.choose_train(windows, 16, 42)
+
+
 @pytest.mark.parametrize(
     ("liked", "disliked", "k", "taken_liked", "taken_disliked", "filled_up", "short_by"),
     [
@@ -47,7 +55,6 @@ def _population(liked, disliked):
         (300, 47, 256, 209, 47, 81, 0),  # beauty at K=256
         (5, 50, 16, 5, 11, 3, 0),
         (5, 6, 16, 5, 6, 0, 5),
-        (30, 0, 16, 16, 0, 8, 0),
         (30, 30, 7, 3, 4, 0, 0),
     ],
 )

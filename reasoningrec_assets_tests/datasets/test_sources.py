@@ -12,6 +12,7 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from reasoningrec_assets.datasets import archives, registry, sources
 from reasoningrec_assets.datasets.registry import RawRole, Source
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
 
 RATINGS, ITEMS = b"1\t2\t3\t4\n", b"2|Two (1990)\n"
 
@@ -109,6 +111,27 @@ def test_an_incomplete_set_is_named_and_never_mixed(tmp_path, make_dataset, serv
     found = sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, lines.append)
     assert _read(found) == CONTENT
     assert "holds u.data but lacks the items (u.item)" in lines[0]
+
+
+@pytest.mark.parametrize("files", [{"U.DATA": RATINGS}, {"ml/u.data": RATINGS, "ml/u.item": ITEMS}])
+def test_files_that_are_not_used_are_named(tmp_path, make_dataset, server, files):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    for name, content in files.items():
+        path = tmp_path / "raw" / "tiny" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    lines = []
+    sources.obtain(make_dataset(sources=(_source(url + "ml.zip"),)), tmp_path, lines.append)
+    assert f"holds {next(iter(files)).split('/')[0]} but lacks" in lines[0]
+
+
+def test_a_folder_beside_the_one_that_is_read_is_named(tmp_path, make_dataset):
+    _place(tmp_path, {"u.data": RATINGS, "u.item": ITEMS}, name="big")
+    _place(tmp_path, {"u.data": RATINGS, "u.item": ITEMS}, name="demo")
+    lines = []
+    sources.obtain(make_dataset(name="demo", base="big"), tmp_path, lines.append)
+    assert "raw/demo is not looked at: its files belong in" in lines[0]
 
 
 def test_a_demo_reads_the_files_of_its_base(tmp_path, make_dataset):
@@ -500,3 +523,39 @@ def test_a_manifest_that_names_another_source_is_not_trusted(tmp_path, make_data
     manifest.write_text(json.dumps({**stored, "identity": "url http://elsewhere/ml.zip"}))
     _zip(folder / "ml.zip", {"ml/u.data": b"7\t7\t3\t4\n", "ml/u.item": ITEMS})
     assert _read(sources.obtain(dataset, tmp_path, print))["ratings"] == b"7\t7\t3\t4\n"
+
+
+@pytest.mark.parametrize("content", ["", '{"identity": "x"', "[]", '{"files": [{}]}'])
+def test_a_damaged_manifest_is_made_again(tmp_path, make_dataset, server, content):
+    folder, url = server
+    _zip(folder / "ml.zip")
+    dataset = make_dataset(sources=(_source(url + "ml.zip"),))
+    manifest = sources.obtain(dataset, tmp_path, print)[0].path.parents[1] / "manifest.json"
+    manifest.write_text(content)
+    lines = []
+    assert _read(sources.obtain(dataset, tmp_path, lines.append)) == CONTENT
+    assert "manifest.json is damaged; the files are made again" in lines[0]
+
+
+@pytest.fixture
+def recorded(tmp_path, make_dataset):
+    """The inputs of a step that reads the raw files of a dataset, as `raw_dataset` recorded them."""
+    dataset, lake = make_dataset(), Lake(tmp_path)
+    _place(tmp_path, {"u.data": RATINGS, "u.item": ITEMS})
+    table = sources.raw_dataset_table(dataset, sources.obtain(dataset, tmp_path, print), tmp_path)
+    receipt, _ = run_step(lake, Step("raw_dataset", "tiny", "1"), lambda _: Output(table=table))
+    return Inputs(lake, {"raw_dataset": receipt}, tmp_path)
+
+
+def test_a_step_reads_the_files_that_were_recorded(recorded, tmp_path):
+    found = sources.raw_paths(recorded)
+    assert {role: path.read_bytes() for role, path in found.items()} == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"), [(lambda file: file.write_bytes(b"x"), "it is not the file"), (Path.unlink, "gone")]
+)
+def test_a_file_that_changed_since_it_was_recorded_is_not_read(recorded, tmp_path, change, problem):
+    change(tmp_path / "raw/tiny/u.data")
+    with pytest.raises(PermanentError, match=rf"u.data\): .*{problem}.*Materialize raw_dataset again"):
+        sources.raw_paths(recorded)

@@ -133,6 +133,15 @@ def test_a_cut_answer_is_trimmed_and_flagged(tmp_path):
     assert written.metrics["generation_trimmed"] == 1
 
 
+def test_many_empty_texts_are_warned_of(tmp_path):
+    lines = []
+    engine = CountingEngine(finish="length")
+    engine.generate = lambda batch, _: [Answer(key, "Half a", "length", 5, 2, 0.1) for key, _ in batch]
+    written = write(requests_of("a", "b"), tmp_path, engine, log=lines.append)
+    assert written.metrics["generation_empty"] == 2
+    assert lines[-1].startswith("WARNING: 2 of 2 texts are empty")
+
+
 def test_too_many_failures_fail_the_run_and_the_rest_is_kept(tmp_path):
     with pytest.raises(TransientError, match=r"1 of 3 requests failed.*boom"):
         write(requests_of("a", "b", "c"), tmp_path, CountingEngine(errors=["b"]))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.lake.files import exclusive
+from reasoningrec_assets.lake.files import exclusive, pause
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step, seal, verify
 
@@ -97,6 +97,30 @@ def test_failure_is_recorded_and_the_version_before_still_reads(publish, lake, r
     assert lake.newest("items", "fashion") == good
     assert pq.read_table(lake.path_of(good)).equals(rows(TABLES["items"], "fashion"))
     assert scratch_of(lake) == []
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])
+def test_a_damaged_input_is_not_read(damage, publish, lake):
+    damage(lake.path_of(publish("items")[0]))
+    with pytest.raises(PermanentError, match=r"read items\[fashion\] for item_descriptions.*missing or damaged"):
+        publish("item_descriptions", upstream=("items",))
+
+
+def test_what_a_step_waits_for_others_is_no_part_of_its_seconds(publish, lake, rows):
+    def build(_):
+        pause(0.5)
+        return Output(table=rows(TABLES["items"], "fashion"))
+
+    assert run_step(lake, Step("items", "fashion", "1"), build, log=silent)[0].seconds < 0.5
+
+
+def test_a_read_only_disk_is_said_before_the_step_begins(publish, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", "x.lock")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermanentError, match="Read-only file system"):
+        publish("items")
 
 
 def test_missing_input_names_the_command_that_makes_it(publish, lake):

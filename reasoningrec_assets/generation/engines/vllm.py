@@ -102,19 +102,13 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
 
 
 def _model_settings(folder: Path, settings: EngineSettings, device: compute.Device) -> dict[str, Any]:
-    return {
-        "model": str(folder),
-        # vLLM itself would take the model's own, whatever the processor can do
-        "dtype": device.dtype if settings.dtype == "auto" and device.torch_name == "cpu" else settings.dtype,
-        "quantization": {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization],
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "gpu_memory_utilization": settings.gpu_memory_share,
-        "max_model_len": settings.max_model_tokens,
-        "enable_prefix_caching": settings.prefix_caching,
-        "enforce_eager": settings.eager,
-        "adapter": settings.adapter,
-        "disable_log_stats": True,
-    }
+    # vLLM itself would take the model's own, whatever the processor can do
+    dtype = device.dtype if settings.dtype == "auto" and device.torch_name == "cpu" else settings.dtype
+    quantization = {"none": None, "nf4": "bitsandbytes", "fp8": "fp8"}[settings.quantization]
+    told = {"model": str(folder), "dtype": dtype, "quantization": quantization, "disable_log_stats": True}
+    told |= settings.model_dump(include={"tensor_parallel_size", "adapter"})
+    told |= {"gpu_memory_utilization": settings.gpu_memory_share, "max_model_len": settings.max_model_tokens}
+    return told | {"enable_prefix_caching": settings.prefix_caching, "enforce_eager": settings.eager}
 
 
 def child_environment(device: compute.Device) -> dict[str, str]:
