@@ -93,7 +93,7 @@ def test_the_web_ui_loads_the_workspace(command, tmp_path):
 
 @pytest.mark.operations
 def test_a_person_launches_a_partition_and_finds_its_figures_and_the_report(tmp_path, data_root, tiny_profile):
-    """Also makes the README's picture of the graph, where DOCS_PICTURES names a folder for it."""
+    """Also makes the README's pictures of the graph and of the report, where DOCS_PICTURES names a folder for them."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=60_000)
@@ -117,11 +117,6 @@ def test_a_person_launches_a_partition_and_finds_its_figures_and_the_report(tmp_
         page.get_by_role("button", name="Skip").click()
         for group in ("sources", "interactions", "language", "student", "baselines", "evaluation"):
             expect(page.get_by_text(group, exact=True).first).to_be_visible()
-        if folder := os.environ.get("DOCS_PICTURES"):
-            page.goto(f"{root}/locations/reasoningrec_assets.definitions/jobs/refresh")
-            page.wait_for_timeout(8_000)
-            page.screenshot(path=Path(folder) / "graph.png")
-
         page.goto(f"{root}/locations/reasoningrec_assets.definitions/jobs/prepare")
         page.get_by_role("button", name="Materialize all").first.click()
         page.get_by_text("Select a partition or create one").click()
@@ -141,5 +136,14 @@ def test_a_person_launches_a_partition_and_finds_its_figures_and_the_report(tmp_
         page.goto(f"{root}/assets/evaluation_report?view=partitions&partition=ml100k")
         link = page.locator('a[href^="file://"]').first
         expect(link).to_be_visible()
-        assert Path(link.get_attribute("href").removeprefix("file://")).is_file()
+        report = link.get_attribute("href")
+        assert Path(report.removeprefix("file://")).is_file()
+        if folder := os.environ.get("DOCS_PICTURES"):
+            page.set_viewport_size({"width": 1800, "height": 800})
+            page.goto(f"{root}/asset-groups")
+            page.wait_for_timeout(8_000)
+            page.screenshot(path=Path(folder) / "graph.png")
+            page.set_viewport_size({"width": 1200, "height": 1500})
+            page.goto(report)
+            page.screenshot(path=Path(folder) / "report.png")
         browser.close()
