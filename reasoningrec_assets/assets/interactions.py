@@ -76,10 +76,8 @@ def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, l
 
     lengths = {"history_length", "profile_items"}
     lengths |= {"cut_dates", "targets_per_user"} if dataset.cut_dates else {"profile_skip_last"}
-    settings = {
-        "protocol": "global-temporal" if dataset.cut_dates else "leave-last-out",
-        "dataset": dataset.model_dump(mode="json", include=lengths),
-    }
+    settings: dict[str, object] = {"dataset": dataset.model_dump(mode="json", include=lengths)}
+    settings["protocol"] = "global-temporal" if dataset.cut_dates else "leave-last-out"
     return materialize(context, lake, build, settings=settings, config=config)
 
 

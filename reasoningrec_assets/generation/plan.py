@@ -97,8 +97,8 @@ def described(plan: Plan, model: str) -> str:
     text = "{requests:.0f} requests, {different_requests:.0f} different, {cache_hits:.0f} in the cache, {missing:.0f} to write with {model}"
     if figures["missing"]:
         text += ": about {prompt_tokens:.0f} prompt tokens, at most {completion_tokens:.0f} new ones"
-        text += ", about {seconds:.0f} s for these" if "seconds" in figures else ", no time known yet of this model"
-        text += ", cost at most {cost:.2f}" if "cost" in figures else ""
+        text += ", at most {seconds:.0f} s for these" if "seconds" in figures else ", no time known yet of this model"
+        text += ", cost about {cost:.2f}" if "cost" in figures else ""
     return text.format(**figures, model=model)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from reasoningrec_assets.errors import DryRun, TransientError
+from reasoningrec_assets.errors import DryRun, PlatformError, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
 from reasoningrec_assets.generation.plan import Plan, Writer, described, make_plan
 from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, TextGenerator
 from reasoningrec_assets.lake.files import WAITED, exclusive
-from reasoningrec_assets.prompts.text import one_line, trim_to_sentence
+from reasoningrec_assets.prompts.text import plain_text, trim_to_sentence
 
 Row = TypeVar("Row")
 QUIET_SECONDS = 10.0  # progress is said at most this often
@@ -75,6 +75,8 @@ def _execute(
         answers = _tried_twice(chunk, engine, writer.sampling)
         cache.commit(answers)
         written += answers
+        if all(answer.error for answer in answers):  # the server may be down: no need to ask it for all the others
+            _tolerate([answer.error for answer in written if answer.error], total + cached, writer)
         now = time.monotonic()
         if now - said >= QUIET_SECONDS or len(written) == total:
             said = now
@@ -94,11 +96,14 @@ def _tried_twice(chunk: Sequence[Keyed], engine: TextGenerator, sampling: Sampli
     again = [at for at in unfinished if not answers[at].error]
     if not (sampling.retry_tokens and again):
         return answers
-    longer = engine.generate([chunk[at] for at in again], replace(sampling, max_new_tokens=sampling.retry_tokens))
+    try:
+        longer = engine.generate([chunk[at] for at in again], replace(sampling, max_new_tokens=sampling.retry_tokens))
+    except PlatformError:  # what the first try gave is paid for
+        return answers
     for at, second in zip(again, longer, strict=True):
         first = answers[at]
         sums = {name: getattr(first, name) + getattr(second, name) for name in SUMMED}
-        answers[at] = replace(first if second.error else second, **sums)
+        answers[at] = replace(first if second.error or not second.text.strip() else second, **sums)
     return answers
 
 
@@ -107,14 +112,12 @@ def _published(
 ) -> Written:
     texts = [_published_text(name, answers[key], writer.model) for name, key in zip(plan.names, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
-    if statuses["failed"] > writer.max_failed_share * len(texts):
-        where, first = f"{statuses['failed']} of {len(texts)} requests failed", next(text.error for text in texts if text.error)
-        problem = f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: {first}"
-        remedy = "Run again: what was answered is in the cache; raise max_failed_share to go on without the rest"
-        raise TransientError("write all texts", where=where, problem=problem, remedy=remedy)
+    _tolerate([text.error for text in texts if text.error], len(texts), writer)
     if statuses["empty"] > 0.05 * len(texts):
         share = f"{statuses['empty']} of {len(texts)} texts are empty"
-        writer.log(f"WARNING: {share}, most cut before a clause ended: raise max_new_tokens, or set retry_tokens")
+        writer.log(
+            f"WARNING: {share}, most cut before a clause ended; with more max_new_tokens or retry_tokens all are written again"
+        )
     compute, prompt, completion = (sum(getattr(answer, name) for answer in written) for name in ("seconds", *SUMMED[:2]))
     metrics = {"requests": len(texts), "different_requests": len(answers), "cache_hits": len(answers) - len(written)}
     metrics |= {"calls": sum(answer.error is None for answer in written), "seconds": seconds}
@@ -129,7 +132,7 @@ def _published(
 
 
 def _published_text(row: str, answer: Answer, model: str) -> Text:
-    text = one_line(answer.text)
+    text = plain_text(answer.text)
     status = "ok" if text else "empty"
     if answer.error is not None:
         text, status = "", "failed"
@@ -137,3 +140,11 @@ def _published_text(row: str, answer: Answer, model: str) -> Text:
         text = trim_to_sentence(text)
         status = "trimmed" if text else "empty"
     return Text(row, text, status, answer.finish_reason, answer.error, model, answer.key)
+
+
+def _tolerate(errors: Sequence[str], of: int, writer: Writer) -> None:
+    if len(errors) > writer.max_failed_share * of:
+        where = f"{len(errors)} of {of} requests failed"
+        problem = f"more than the allowed share of {writer.max_failed_share:.0%}; the first error is: {errors[0]}"
+        remedy = "Run again: what was answered is in the cache; raise max_failed_share to go on without the rest"
+        raise TransientError("write all texts", where=where, problem=problem, remedy=remedy)

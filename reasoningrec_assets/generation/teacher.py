@@ -118,6 +118,7 @@ def reason_about_labels(
         return Request(window_name(row), render.reasoning_prompt(context.window(row), liked=row["label"], kind=kind, words=words))
 
     metrics = {f"train_{name}": float(value) for name, value in counts.items()}
+    blindly: dict[str, float] = {}
     reasoned: dict[str, dict[str, Any]] = {}  # the teacher's columns, by the name of the window
     if blind:
         drawn = [(row, draw) for row in chosen for draw in range(settings.blind_samples)]
@@ -127,13 +128,16 @@ def reason_about_labels(
             if predicted == row["label"] and reasoning:
                 reasoned.setdefault(text.row, {**vars(text), "text": reasoning, "teacher_mode": "blind"})
         metrics |= {f"blind_{name}": value for name, value in guessed.metrics.items()}
+        blindly = guessed.metrics
         metrics["blind_right_share"] = len(reasoned) / len(chosen) if chosen else 0.0
     told = write_texts([row for row in chosen if window_name(row) not in reasoned], ask_conditioned, writer)
     mode = "conditioned_fallback" if blind else "conditioned"
     reasoned |= {text.row: {**vars(text), "teacher_mode": mode} for text in told.texts}
     rows = [row | reasoned[window_name(row)] for row in chosen]
-    template = "reasoning_blind" if blind else "reasoning"
-    return _output(TABLES["reasoning_labels"], rows, metrics | told.metrics, writer, template)
+    spent = {f"generation_{name}" for name in ("requests", "calls", "prompt_tokens", "completion_tokens", "seconds", "cost")}
+    metrics |= {name: value + blindly.get(name, 0) * (name in spent) for name, value in told.metrics.items()}
+    used = ("reasoning_blind", "reasoning") if blind else ("reasoning",)
+    return _output(TABLES["reasoning_labels"], rows, metrics, writer, *used)
 
 
 def _output(schema: TableSchema, rows: list[dict[str, Any]], metrics: Mapping[str, float], writer: Writer, *used: str) -> Output:

@@ -203,10 +203,9 @@ def predict(
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
         found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
         metrics |= {} if found is None else {f"{split}_auc": found}
-    used = ({"role": "student base", "reference": base_model},)
-    models = used if adapter is None else (*used, {"role": "adapter", "reference": adapter.name})
-    facts: dict[str, Any] = {"models": models, "prompts": STUDENT_TEMPLATES, "device": device}
-    return Output(TABLES["predictions"].table(rows), metrics, **facts)
+    models = [{"role": "student base", "reference": base_model}]
+    models += [{"role": "adapter", "reference": adapter.name}] if adapter is not None else []
+    return Output(TABLES["predictions"].table(rows), metrics, {}, None, (*models,), STUDENT_TEMPLATES, device)
 
 
 def _swapped(rows: Sequence[dict[str, Any]], sample: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -88,7 +88,11 @@ def test_a_blind_teacher_keeps_right_answers_and_falls_back_where_it_has_none(pi
         (False, "conditioned_fallback", "told 0."),
     }
     liked = sum(row["label"] for row in two) / len(two)
-    assert pipeline.lake.receipts.newest("reasoning_labels", DEMO).metrics["blind_right_share"] == pytest.approx(liked)
+    receipt = pipeline.lake.receipts.newest("reasoning_labels", DEMO)
+    assert receipt.prompts.keys() == {"reasoning", "reasoning_blind"}
+    blind = receipt.metrics["blind_generation_requests"]
+    assert receipt.metrics["generation_requests"] == blind + receipt.row_count * (1 - receipt.metrics["blind_right_share"])
+    assert receipt.metrics["blind_right_share"] == pytest.approx(liked)
 
 
 def test_another_engine_is_another_version_of_the_texts(pipeline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socket
@@ -186,10 +187,68 @@ def test_an_answer_of_another_form_is_a_row_with_an_error(server, garbage):
     assert [bool(answer.error) for answer in answers] == [False, True, False]
 
 
-def test_a_server_that_went_away_is_an_error_of_the_run(server):
-    server.misbehave = lambda *_: "drop"
-    with pytest.raises(TransientError, match=r"127\.0\.0\.1.*Check that the server runs"):
-        ask(server, QUESTIONS[:3], retries=1)
+@pytest.mark.parametrize("status", [403, 404, 422, 503])
+def test_a_request_that_is_refused_costs_no_other_its_answer(server, status):
+    server.misbehave = lambda _, message: (status, {"error": {"message": "no"}}) if message.endswith("2") else None
+    answers = ask(server, QUESTIONS[:4], retries=1)
+    assert texts(answers) == ["word0", "word1", "", "word3"]
+    assert str(status) in answers[2].error
+
+
+def test_an_answer_that_drips_has_an_end(server, monkeypatch):
+    monkeypatch.setattr(engine_module, "PATIENCE", 0.2)
+
+    def drip(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                self.wfile.write(b" ")
+                time.sleep(0.1)
+
+    monkeypatch.setattr(Handler, "do_POST", drip)
+    started = time.monotonic()
+    (answer,) = ask(server, QUESTIONS[:1], retries=0, timeout_seconds=0.5)
+    assert "TimeoutError" in answer.error
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"usage": None}, ("word0", "stop", 0, 0)),
+        ({"usage": {"prompt_tokens": 7, "total_tokens": 8}}, ("word0", "stop", 7, 0)),
+        ({"finish_reason": "content_filter"}, ("word0", "length", 7, 1)),
+        ({"finish_reason": None}, ("word0", "length", 7, 1)),
+        ({"text": "half \ud83d"}, ("half ?", "stop", 7, 1)),
+    ],
+)
+def test_a_paid_answer_of_an_odd_form_is_kept(server, change, expected):
+    def odd(number, _):
+        found = completion(server.bodies[number])
+        found |= {name: value for name, value in change.items() if name == "usage"}
+        choice = found["choices"][0]
+        choice |= {name: value for name, value in change.items() if name == "finish_reason"}
+        choice["message"]["content"] = change.get("text", choice["message"]["content"])
+        return 200, found
+
+    server.misbehave = odd
+    (answer,) = ask(server, QUESTIONS[:1])
+    assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == expected
+
+
+def test_a_list_of_models_that_is_none_is_an_error_of_the_server(server, monkeypatch):
+    monkeypatch.setattr(Handler, "do_GET", lambda self: self.reply(200, "<html>hello</html>"))
+    with pytest.raises(TransientError, match="Check that the server runs"):
+        ask(server, QUESTIONS[:1])
+
+
+def test_blanks_around_the_key_are_no_part_of_it(server, monkeypatch):
+    server.key = "sk-secret"
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-secret\n")
+    assert texts(ask(server, QUESTIONS[:1])) == ["word0"]
 
 
 def test_an_unreachable_server_is_named_before_anything_is_asked():

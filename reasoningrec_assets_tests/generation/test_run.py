@@ -150,6 +150,39 @@ def test_too_many_failures_fail_the_run_and_the_rest_is_kept(tmp_path):
     assert engine.batches == [["b"]]
 
 
+def test_a_server_that_is_down_is_not_asked_for_all_the_rest(tmp_path):
+    messages = [str(number) for number in range(40)]
+    engine = CountingEngine(errors=messages)
+    with pytest.raises(TransientError, match="4 of 40 requests failed"):
+        write(requests_of(*messages), tmp_path, engine)
+    assert len(engine.batches) == 1
+
+
+def test_rows_that_always_fail_block_no_resumed_run(tmp_path):
+    messages = [str(number) for number in range(40)]
+    for _ in range(2):  # the second run has a chunk of failures alone
+        written = write(requests_of(*messages), tmp_path, CountingEngine(errors=["7", "8"]), max_failed_share=0.1)
+        assert written.metrics["generation_failed"] == 2
+
+
+def test_a_second_try_that_fails_or_says_nothing_leaves_the_first_answer(tmp_path):
+    for name, second in (("fails", TransientError("x", where="x", problem="x", remedy="x")), ("empty", "")):
+        engine = CountingEngine(finish="length")
+
+        def generate(batch, sampling, engine=engine, second=second):
+            answers = CountingEngine.generate(engine, batch, sampling)
+            if len(engine.batches) == 1:
+                return answers
+            if isinstance(second, Exception):
+                raise second
+            return [dataclasses.replace(answer, text=second, finish_reason="stop") for answer in answers]
+
+        engine.generate = generate
+        sampling = dataclasses.replace(SAMPLING, retry_tokens=32)
+        written = write(requests_of("word"), tmp_path / name, engine, sampling=sampling)
+        assert (written.texts[0].text, written.texts[0].status) == ("drow.", "trimmed")
+
+
 def test_a_tolerated_failure_is_a_row_without_text(tmp_path):
     written = write(requests_of("a", "b", "c"), tmp_path, CountingEngine(errors=["b"]), max_failed_share=0.5)
     assert [(text.status, text.text == "") for text in written.texts] == [("ok", False), ("failed", True), ("ok", False)]
@@ -226,7 +259,7 @@ def test_a_dry_run_says_what_it_would_spend_and_spends_nothing(tmp_path):
     }
     assert plan.value.figures == pytest.approx(expected | {"seconds": 1.0, "cost": 30 + 2 * 20})
     assert (
-        "2 to write with model: about 30 prompt tokens, at most 20 new ones, about 1 s for these, cost at most 70.00" in said[0]
+        "2 to write with model: about 30 prompt tokens, at most 20 new ones, at most 1 s for these, cost about 70.00" in said[0]
     )
 
 

@@ -19,6 +19,7 @@ from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Samp
 from reasoningrec_assets.settings import EngineSettings
 
 KEY = "OPENAI_API_KEY"
+PATIENCE = 120.0  # seconds for a wait that the server asked for
 # what the server would answer to every other request, and to every later one
 LASTING = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 
@@ -40,7 +41,7 @@ class OpenAIEngine:
             names = asyncio.run(listed())
         except openai.NotFoundError:
             return  # a server without the list; the first request will tell
-        except openai.APIError as error:
+        except (openai.APIError, ValueError, AttributeError) as error:
             raise self._unusable(error) from None
         if self.model not in names:
             problem = f"the server has {', '.join(names) or 'no model'}"
@@ -48,36 +49,31 @@ class OpenAIEngine:
             raise PermanentError(f"use the model {self.model}", where=str(self.settings.base_url), problem=problem, remedy=remedy)
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
-        """Answer one chunk; requests fail one by one.
-
-        PermanentError where the server refuses the key or the model, TransientError where none of several requests gets through.
-        """
+        """Answer one chunk; requests fail one by one, so that no other's paid answer is lost. PermanentError for a wrong key."""
         return asyncio.run(self._all(chunk, sampling))
 
     async def _all(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
         places = asyncio.Semaphore(self.settings.concurrency)
-        unreachable: list[Exception] = []
         started = time.monotonic()
+        # the client's time-out is between two pieces of an answer: one that drips would be waited for without end
+        longest = (self.settings.timeout_seconds + PATIENCE) * (self.settings.retries + 1)
 
         async def one(key: str, arguments: dict[str, Any]) -> Answer:
             async with places:
                 try:
-                    raw = await client.chat.completions.with_raw_response.create(**arguments)
+                    raw = await asyncio.wait_for(client.chat.completions.with_raw_response.create(**arguments), longest)
                     return _answer(key, raw.parse(), raw.retries_taken + 1)
-                except LASTING as error:
+                except openai.AuthenticationError as error:
                     raise self._unusable(error) from None
-                except openai.BadRequestError as error:  # this request alone, such as one that is longer than the context
+                except openai.BadRequestError as error:  # such as one that is longer than the context
                     return Answer(key, error=self._redacted(error))
-                except openai.APIError as error:
-                    unreachable.append(error)
+                except (openai.APIError, TimeoutError) as error:
                     return Answer(key, error=self._redacted(error), attempts=self.settings.retries + 1)
                 except (ValueError, TypeError, LookupError, AttributeError) as error:  # an answer of another form
                     return Answer(key, error=f"the server's answer cannot be read: {self._redacted(error)}")
 
         async with self._client() as client:
             answers = await asyncio.gather(*(one(key, self._arguments(key, request, sampling)) for key, request in chunk))
-        if len(unreachable) == len(chunk) > 1:
-            raise self._unusable(unreachable[0])
         return [replace(answer, seconds=(time.monotonic() - started) / len(chunk)) for answer in answers]
 
     def _arguments(self, key: str, request: Request, sampling: Sampling) -> dict[str, Any]:
@@ -99,10 +95,10 @@ class OpenAIEngine:
     def _client(self) -> openai.AsyncOpenAI:
         limits: Any = {"timeout": self.settings.timeout_seconds, "max_retries": self.settings.retries}
         # servers of one's own ask for no key, the client for any
-        return openai.AsyncOpenAI(base_url=self.settings.base_url, api_key=os.environ.get(KEY) or "none", **limits)
+        return openai.AsyncOpenAI(base_url=self.settings.base_url, api_key=os.environ.get(KEY, "").strip() or "none", **limits)
 
     def _redacted(self, error: Exception) -> str:
-        key = os.environ.get(KEY)
+        key = os.environ.get(KEY, "").strip()
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
         text = f"{type(error).__name__}: {error}{cause}"
         return (text.replace(key, "***") if key else text)[:500]
@@ -117,9 +113,12 @@ class OpenAIEngine:
 def _answer(key: str, completion: Any, attempts: int) -> Answer:
     choice, usage = completion.choices[0], completion.usage
     first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
-    logprobs = {entry.token: entry.logprob for entry in first}
-    counts = (usage.prompt_tokens, usage.completion_tokens, 0.0, attempts)
-    return Answer(key, choice.message.content or "", choice.finish_reason, *counts, first_logprobs=logprobs)
+    prompt, written = (int(getattr(usage, name, None) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    text = (choice.message.content or "").encode(errors="replace").decode()
+    reason = "stop" if choice.finish_reason == "stop" else "length"  # a filter or a tool cuts too
+    return Answer(
+        key, text, reason, prompt, written, 0.0, attempts, first_logprobs={entry.token: entry.logprob for entry in first}
+    )
 
 
 @contextlib.contextmanager
