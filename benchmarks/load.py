@@ -273,7 +273,7 @@ def growth(counts: list[int]) -> None:
         place.loglog([size["receipts"] for size in found], [size[name] for size in found], marker="o")
         place.set(title=name, xlabel="receipts")
         place.grid(alpha=0.3)
-    figure.savefig(ROOT / "docs" / "pictures" / "catalogue-growth.svg", metadata={"Date": None})
+    figure.savefig(ROOT / "docs" / "images" / "catalogue-growth.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
