@@ -61,7 +61,9 @@ def gather(
     told: dict[str, Any] = {"dataset": dataset, "title": title, "training": training, "receipts": receipts}
     told |= {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
     told["facts"] = tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in (facts or {}).items())
-    told["dropped"] = tuple((name[8:], int(rows)) for name, rows in population.items() if name.startswith("dropped_"))
+    told["dropped"] = tuple(
+        (name.removeprefix("dropped_"), int(n)) for name, n in population.items() if name.startswith("dropped_")
+    )
     told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
     told["cases"] = query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else ()
     told["curves"] = query(_SQL["curves"], **read).to_pylist() if predictions else ()
