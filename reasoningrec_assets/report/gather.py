@@ -58,17 +58,15 @@ def gather(
     read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
     read |= {"items": texts.items, "references": texts.references, "floors": FLOORS, "methods": [*predictions], "users": users}
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
-    told: dict[str, Any] = {"dataset": dataset, "title": title, "training": training, "receipts": receipts}
-    told |= {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
+    told: dict[str, Any] = {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
     told["facts"] = tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in (facts or {}).items())
-    told["dropped"] = tuple(
-        (name.removeprefix("dropped_"), int(n)) for name, n in population.items() if name.startswith("dropped_")
-    )
+    left = {name.removeprefix("dropped_"): int(n) for name, n in population.items() if name.startswith("dropped_")}
+    told["dropped"] = tuple(left.items())
     told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
     told["cases"] = query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else ()
     told["curves"] = query(_SQL["curves"], **read).to_pylist() if predictions else ()
     told["board"] = query(_SQL["board"], **read).to_pylist() if leaderboard else ()
-    return Report(liked_share=population.get("liked_share"), **told)
+    return Report(dataset, title, training=training, receipts=receipts, liked_share=population.get("liked_share"), **told)
 
 
 def training_curve(adapter: Path) -> list[dict[str, Any]]:
