@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME [--quick]`: run one benchmark beside its peers and hold it against its bars.
 
 Each benchmark is a module of this package with `run(quick) -> list[Figure]`. The result goes to `results/<name>.json`,
-quick ones to nowhere: they show that the benchmark works, and measure nothing.
+on a CUDA card to `results/<name>-cuda.json`, quick ones to nowhere: they show that the benchmark works, and measure nothing.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import describe_machine
+from benchmarks.harness import describe_machine, has_card
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,8 @@ def main() -> int:
         result = {"name": chosen.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **describe_machine()}
         result["figures"] = [asdict(figure) | {"met": figure.met} for figure in figures]
         (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results" / f"{chosen.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        name = f"{chosen.name}-cuda" if has_card() else chosen.name
+        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0 if chosen.quick or all(figure.met for figure in figures) else 1
 
 

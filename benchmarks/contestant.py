@@ -20,6 +20,7 @@ from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.settings import EngineSettings
 
 BATCH = 64
+SHARE = 0.3  # of a card: several contestants are loaded at once
 
 
 def requests_of(order: dict) -> list[Request]:
@@ -30,7 +31,13 @@ def requests_of(order: dict) -> list[Request]:
 
 def main(kind: str, *flags: str) -> None:
     folder = inputs.endless_model()
-    settings = EngineSettings(kind=kind, eager="eager" in flags, max_model_tokens=2048, prefix_caching="uncached" not in flags)
+    settings = EngineSettings(
+        kind=kind,
+        eager="eager" in flags,
+        max_model_tokens=2048,
+        prefix_caching="uncached" not in flags,
+        gpu_memory_share=SHARE,
+    )
     started = time.monotonic()
     with open_engine(settings, str(folder), CACHE, batch_size=BATCH, log=lambda line: print(line, file=sys.stderr)) as engine:
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.contestant import requests_of
+from benchmarks.contestant import SHARE, requests_of
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import endless_model
 from reasoningrec_assets.compute import prepare, visible_devices
@@ -36,7 +36,7 @@ def run(quick: bool) -> list[Figure]:
         Contestant("ours on vLLM", ours("contestant", "vllm", eager)),
         Contestant(
             "bare vLLM",
-            peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, device.dtype),
+            peer("bare_vllm", "bare_vllm.py", str(folder), str(path), eager, device.dtype, str(SHARE)),
             environment=child_environment(device),
         ),
         Contestant("ours on transformers", ours("contestant", "transformers")),

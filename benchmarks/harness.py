@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from reasoningrec_assets.compute import visible_devices
+
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 CACHE = ROOT / ".cache" / "benchmarks"
@@ -133,6 +135,10 @@ def fresh_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=CACHE))
 
 
+def has_card() -> bool:
+    return visible_devices() != ["cpu:0"]
+
+
 def describe_machine() -> dict[str, object]:
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), platform.processor())
@@ -144,10 +150,12 @@ def describe_machine() -> dict[str, object]:
         cwd=ROOT,
         check=False,
     )
+    cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout if has_card() else ""
     features = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in cpu]
     versions = {name: version(name) for name in ("torch", "transformers", "duckdb", "dagster", "peft", "pyarrow")}
     return {
-        "machine": {"cpu": model, "cores": os.cpu_count(), "features": features, "python": platform.python_version()},
+        "machine": {"cpu": model, "cores": os.cpu_count(), "features": features, "python": platform.python_version()}
+        | ({"cards": [line.split(" (UUID")[0] for line in cards.splitlines()]} if cards else {}),
         "versions": versions,
         "commit": commit + ("+changes" if changed.stdout.strip() else ""),
     }

@@ -98,6 +98,10 @@ def shape(rows: list[EncodedRow]) -> dict[str, float]:
 
 
 def peak_mb() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -121,6 +125,8 @@ def this_device() -> Device:
 def main(work: str, dtype: str, *flags: str) -> None:
     device = this_device()
     if work == "train":
+        import torch
+
         run = training_run(dtype)
 
         def step(order: dict) -> dict[str, float]:
@@ -128,6 +134,8 @@ def main(work: str, dtype: str, *flags: str) -> None:
             start = order["round"] * STEP % len(rows)
             began = time.monotonic()
             loss = run.step(rows[start : start + STEP], 1.0)
+            if torch.cuda.is_available():  # what was asked of a card may still run
+                torch.cuda.synchronize()
             return {"seconds": time.monotonic() - began, "loss": loss, "mb": peak_mb()}
 
         serve(step)

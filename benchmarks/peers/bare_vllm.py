@@ -8,7 +8,7 @@ from pathlib import Path
 from vllm import LLM, SamplingParams
 
 
-def main(model_folder, prompts_path, eager, dtype):
+def main(model_folder, prompts_path, eager, dtype, share):
     started = time.monotonic()
     prompts = json.loads(Path(prompts_path).read_text(encoding="utf-8"))
     llm = LLM(
@@ -16,7 +16,7 @@ def main(model_folder, prompts_path, eager, dtype):
         dtype=dtype,
         max_model_len=2048,
         enforce_eager=eager == "eager",
-        gpu_memory_utilization=0.9,
+        gpu_memory_utilization=float(share),
         enable_prefix_caching=True,
     )
     print("@" + json.dumps({"start_seconds": time.monotonic() - started}), flush=True)

@@ -13,9 +13,10 @@ BATCH = 16
 
 def main(model_folder, prompts_path, dtype):
     started = time.monotonic()
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
     prompts = json.loads(Path(prompts_path).read_text(encoding="utf-8"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder, padding_side="left")
-    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, dtype)).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, dtype)).to(device).eval()
     print("@" + json.dumps({"start_seconds": time.monotonic() - started}), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
@@ -23,7 +24,9 @@ def main(model_folder, prompts_path, dtype):
         began = time.monotonic()
         written = 0
         for start in range(0, len(texts), BATCH):
-            inputs = tokenizer(texts[start : start + BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
+            inputs = tokenizer(texts[start : start + BATCH], return_tensors="pt", padding=True, add_special_tokens=False).to(
+                device
+            )
             with torch.no_grad():
                 output = model.generate(**inputs, max_new_tokens=order["tokens"], do_sample=False)
             tokenizer.batch_decode(output, skip_special_tokens=True)

@@ -36,11 +36,16 @@ class Steps(TrainerCallback):
         self.began = time.monotonic()
 
     def on_step_end(self, *_, **__):
+        if torch.cuda.is_available():  # what was asked of a card may still run
+            torch.cuda.synchronize()
         self.seconds = time.monotonic() - self.began
 
     def on_log(self, *_, logs=None, **__):
         if logs and "loss" in logs:
-            mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            if torch.cuda.is_available():
+                mb = torch.cuda.max_memory_allocated() / 2**20
+            else:
+                mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print("@" + json.dumps({"seconds": self.seconds, "loss": logs["loss"], "mb": mb}), flush=True)
 
 
