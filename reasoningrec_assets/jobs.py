@@ -2,13 +2,7 @@
 
 import dagster as dg
 
-refresh = dg.define_asset_job(
-    "refresh",
-    selection=dg.AssetSelection.assets("evaluation_metrics", "evaluation_report").upstream(),
-    description="The whole pipeline for one dataset; what did not change is reused.",
-)
-prepare = dg.define_asset_job(
-    "prepare",
-    selection=dg.AssetSelection.groups("sources", "interactions"),
-    description="The cheap part for one dataset: raw files to windows, without any model.",
-)
+_WHOLE = dg.AssetSelection.assets("evaluation_metrics", "evaluation_report").upstream()
+refresh = dg.define_asset_job("refresh", _WHOLE, description="The whole pipeline for one dataset; what did not change is reused.")
+_CHEAP = dg.AssetSelection.groups("sources", "interactions")
+prepare = dg.define_asset_job("prepare", _CHEAP, description="The cheap part for one dataset: raw files to windows, no model.")

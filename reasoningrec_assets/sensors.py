@@ -50,9 +50,5 @@ def run_failures(context: dg.RunFailureSensorContext, lake: LakeResource) -> Non
         try:
             requests.post(webhook, json={"text": text}, timeout=10).raise_for_status()
         except requests.RequestException as error:  # its message holds the address, which is a secret
-            told = {
-                "where": "REASONINGREC_WEBHOOK",
-                "problem": type(error).__name__,
-                "remedy": "Check the address and its server",
-            }
-            raise TransientError("tell of a failed run", **told) from None
+            told = {"problem": type(error).__name__, "remedy": "Check the address and its server"}
+            raise TransientError("tell of a failed run", where="REASONINGREC_WEBHOOK", **told) from None

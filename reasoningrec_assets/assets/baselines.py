@@ -18,7 +18,7 @@ def _asset(
     method: str, function: str, *, module: str, about: str, tables: Sequence[str], kind: str, learns: bool = False
 ) -> dg.AssetsDefinition:
     rows = "; trained on all train rows." if "sft_splits" not in tables else "; trained on the student's K rows."
-    facts = {"kinds": {kind, "parquet"}, "group_name": "baselines", "owners": ["team:modelling"], "code_version": "3"}
+    facts = {"kinds": {kind, "parquet"}, "group_name": "baselines", "owners": ["team:modelling"]}
     key, described = ["baselines", method, "predictions"], about.rstrip(".") + (rows if learns else ".")
 
     @asset(key=key, deps=list(map(dg.AssetKey, tables)), partitions_def=datasets, description=described, **facts)

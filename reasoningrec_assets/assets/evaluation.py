@@ -43,7 +43,7 @@ STAGES = (
 EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
-@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, code_version="4", freshness_policy=WEEKLY)
+@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, freshness_policy=WEEKLY)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -76,7 +76,7 @@ COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
 EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
 
 
-@asset(deps=[*EXISTING, interaction_windows], **FIGURES, code_version="3")
+@asset(deps=[*EXISTING, interaction_windows], **FIGURES)
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
@@ -101,7 +101,7 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
 
 
-@asset(deps=REPORTED, **EVALUATION, kinds={"html"}, code_version="2")
+@asset(deps=REPORTED, **EVALUATION, kinds={"html"})
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
     from reasoningrec_assets.metrics.explanations import Texts

@@ -28,7 +28,7 @@ class CleaningConfig(StepConfig):
     )
 
 
-@asset(deps=[raw_dataset], **INTERACTIONS, code_version="2")
+@asset(deps=[raw_dataset], **INTERACTIONS)
 def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Ratings of the users who pass the dataset's filter, one row per user and item, in time order."""
     dataset = registry.get(context.partition_key)
@@ -43,7 +43,7 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
     return materialize(context, lake, build, settings=settings, config=config)
 
 
-@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="3")
+@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS)
 def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Title, year, genres, brand, price and the seller's words of every item that a cleaned interaction names."""
     dataset = registry.get(context.partition_key)
@@ -54,7 +54,7 @@ def items(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResou
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
-@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS, code_version="2")
+@asset(deps=[raw_dataset, cleaned_interactions], **INTERACTIONS)
 def cleaning_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """What cleaning did to the raw data: every rule, the rows that it met, and examples of them."""
     dataset = registry.get(context.partition_key)
@@ -66,7 +66,7 @@ def cleaning_report(context: dg.AssetExecutionContext, config: StepConfig, lake:
     return materialize(context, lake, build, settings=dataset.reading, config=config)
 
 
-@asset(deps=[cleaned_interactions], **INTERACTIONS, code_version="1")
+@asset(deps=[cleaned_interactions], **INTERACTIONS)
 def interaction_windows(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """History and target of each user's train, validation and test example; profile items that are no target."""
     dataset = registry.get(context.partition_key)
@@ -87,7 +87,7 @@ class ReviewsConfig(StepConfig):
     reviews: Reviews = Field(Reviews.leak_safe, description="leak_safe: none that tells of a target; paper: all, which leaks.")
 
 
-@asset(deps=[raw_dataset, interaction_windows], **INTERACTIONS, code_version="1")
+@asset(deps=[raw_dataset, interaction_windows], **INTERACTIONS)
 def item_reviews(context: dg.AssetExecutionContext, config: ReviewsConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The items that a window needs, and the reviews that a description of each may be written from."""
     dataset, leak_safe = registry.get(context.partition_key), config.reviews == Reviews.leak_safe

@@ -67,7 +67,7 @@ def _write(
         context.log.info(f"{plan}; it would need {plan.figures}")
 
 
-@asset(deps=[items, item_reviews], **LANGUAGE, code_version="4")
+@asset(deps=[items, item_reviews], **LANGUAGE)
 def item_descriptions(context: dg.AssetExecutionContext, config: DescriptionConfig, lake: LakeResource) -> Results:
     """The teacher's description of every item that a window needs, from its reviews where there are any."""
     from reasoningrec_assets.generation import teacher
@@ -84,7 +84,7 @@ def profiles_of(variant: Variant) -> dg.AssetsDefinition:
     key, run_config = dg.AssetKey.from_user_string(variant.asset("user_profiles")), configured(ProfileConfig, variant)
     deps = [interaction_windows, items, *([item_descriptions] if variant.descriptions else [])]
 
-    @asset(key=key, deps=deps, **LANGUAGE, code_version="3")
+    @asset(key=key, deps=deps, **LANGUAGE)
     def user_profiles(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """The teacher's profile of every user, from the profile items alone, which are no target of any split."""
         from reasoningrec_assets.generation import teacher
@@ -105,7 +105,7 @@ def labels_of(variant: Variant) -> dg.AssetsDefinition:
     deps = [dg.AssetKey.from_user_string(variant.asset(table)) for table in sorted(seen)]
     run_config = configured(ReasoningConfig, variant)
 
-    @asset(key=key, deps=deps, **LANGUAGE, code_version="3")
+    @asset(key=key, deps=deps, **LANGUAGE)
     def reasoning_labels(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> Results:
         """Why each known label came about: for the K training rows, and for the test rows that are explained."""
         from reasoningrec_assets.generation import teacher

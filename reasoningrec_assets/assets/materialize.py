@@ -12,7 +12,7 @@ from reasoningrec_assets import catalog
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import PlatformError, TransientError
 from reasoningrec_assets.lake.receipts import Receipt
-from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, code_version, run_step
 from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import Section, SectionName, resolve
@@ -74,7 +74,8 @@ def asset(**spec: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
                 materialize(context, lake, fail, settings={}, config=StepConfig(force=True))
 
         vars(run)["__signature__"] = signature(body)  # Dagster asks for it twenty times
-        return dg.asset(**spec)(run)
+        version = code_version(dg.AssetKey.from_coercible(spec.get("key", body.__name__)).to_user_string())
+        return dg.asset(code_version=version, **spec)(run)
 
     return made
 

@@ -19,7 +19,7 @@ RecommendationConfig = step_config("RecommendationConfig", SECTIONS)
 MADE_FROM = (cleaned_interactions, items, item_descriptions, user_profiles, lora_model)
 
 
-@asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, **GPU, code_version="1")
+@asset(deps=MADE_FROM, **STUDENT, kinds={"pytorch", "parquet"}, **GPU)
 def recommendations(context: dg.AssetExecutionContext, config: RecommendationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The best unrated items for every user, by the student's score, the first with a reason that is checked by its words."""
     dataset = registry.get(context.partition_key)

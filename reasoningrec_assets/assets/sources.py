@@ -10,7 +10,7 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
 
 
-@asset(partitions_def=datasets, group_name="sources", owners=["team:data"], kinds={"file"}, code_version="1")
+@asset(partitions_def=datasets, group_name="sources", owners=["team:data"], kinds={"file"})
 def raw_dataset(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """The dataset's raw files: the user's own in data/raw, else the official source, else a package that holds them."""
     dataset = registry.get(context.partition_key)

@@ -16,7 +16,7 @@ from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, Trai
 from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
-PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU, "code_version": "3"}
+PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU}
 SplitConfig = step_config("SplitConfig", {"sampling": SamplingSettings})
 TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})
 PredictionConfig = step_config("PredictionConfig", {"training": TrainingSettings, "scoring": ScoringSettings})
@@ -36,7 +36,7 @@ def splits_of(variant: Variant) -> dg.AssetsDefinition:
     """The rows of a variant's student."""
     (key,), deps, run_config = keys_of(variant, "sft_splits"), keys_of(variant, *variant.inputs), configured(SplitConfig, variant)
 
-    @asset(key=key, deps=deps, **STUDENT, kinds={"parquet"}, code_version="2")
+    @asset(key=key, deps=deps, **STUDENT, kinds={"parquet"})
     def sft_splits(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """Instruction, input and output of the K training rows, the validation sample and the whole test split."""
         dataset = registry.get(context.partition_key)
@@ -65,7 +65,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     """The adapter of a variant's student."""
     (key,), run_config = keys_of(variant, "lora_model"), configured(TrainingConfig, variant)
 
-    @asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU, code_version="3")
+    @asset(key=key, deps=keys_of(variant, "sft_splits"), **STUDENT, kinds={"pytorch", "peft"}, **GPU)
     def lora_model(context: dg.AssetExecutionContext, config: run_config, lake: LakeResource) -> dg.MaterializeResult:
         """The LoRA adapter of the epoch with the best validation AUC, and a manifest that says what it is."""
         dataset = registry.get(context.partition_key)

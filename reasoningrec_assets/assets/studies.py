@@ -31,8 +31,6 @@ ZERO_SHOT = {f"zero_shot_{name}": _zero_shot(STUDIES[name]) for name in ("titles
 TRAINED = {name: branch[-1] for name, branch in BRANCHES.items() if not STUDIES[name].given}
 studies = [*(asset for branch in BRANCHES.values() for asset in branch), *ZERO_SHOT.values()]
 jobs = [
-    dg.define_asset_job(
-        f"study_{name}", dg.AssetSelection.assets(*branch).upstream(), description=f"The variant {name} of the study."
-    )
+    dg.define_asset_job(f"study_{name}", dg.AssetSelection.assets(*branch).upstream(), description=f"The study's {name}.")
     for name, branch in BRANCHES.items()
 ]

@@ -2,6 +2,7 @@
 -- Times are UTC: any client reads them without the extension `icu`.
 CREATE TABLE catalog_info (name VARCHAR, value VARCHAR);
 CREATE TABLE lake_views (name VARCHAR, definition VARCHAR);
+CREATE TABLE code_versions (name VARCHAR, number BIGINT);  -- of the code that synced last, see lake/code_versions.toml
 CREATE TABLE materializations (asset VARCHAR, partition VARCHAR, sequence BIGINT, status VARCHAR, run_id VARCHAR,
     started_at TIMESTAMP, finished_at TIMESTAMP, seconds DOUBLE, code_version VARCHAR, fingerprint VARCHAR,
     data_version VARCHAR, kind VARCHAR, path VARCHAR, bytes BIGINT, row_count BIGINT, device VARCHAR, error VARCHAR,
@@ -83,13 +84,17 @@ SELECT min(w.depth) AS depth, w.asset, w.partition, w.data_version, w.sequence,
 FROM walk w LEFT JOIN current_materializations c ON c.asset = w.asset AND c.partition = w.partition
 GROUP BY w.asset, w.partition, w.data_version, w.sequence ORDER BY depth, w.asset, w.partition, w.sequence;
 
--- Current materializations that a new run would make again: an upstream was replaced since it was read, the code of the asset has
--- made another partition in a newer version since, or what they read is stale itself. `reason` names the first cause.
+-- Current materializations that a new run would make again: an upstream was replaced since it was read, the code of the asset is
+-- newer by now, here or where another partition was made, or what they read is stale itself. `reason` names the first cause.
 CREATE VIEW stale_partitions AS
 WITH RECURSIVE current AS (SELECT asset, partition, sequence, code_version, finished_at FROM current_materializations),
 -- by its number, which grows with every change: clocks of several machines say nothing of an order
 newest_code AS (
-    SELECT asset, arg_max(code_version, coalesce(try_cast(code_version AS BIGINT), 0)) AS code_version FROM materializations GROUP BY asset
+    SELECT asset, max(number) AS number FROM (
+        SELECT asset, try_cast(code_version AS BIGINT) AS number FROM materializations
+        UNION ALL SELECT asset, coalesce((SELECT number FROM code_versions WHERE name = split_part(asset, '/', 1)),
+            (SELECT number FROM code_versions WHERE name = split_part(asset, '/', -1))) FROM (SELECT DISTINCT asset FROM current)
+    ) GROUP BY asset
 ),
 causes AS (
     SELECT c.asset, c.partition, e.upstream_asset || ' was replaced' AS reason
@@ -97,8 +102,8 @@ causes AS (
     JOIN current_materializations u ON u.asset = e.upstream_asset AND u.partition = e.upstream_partition
     WHERE u.data_version <> e.upstream_data_version
     UNION ALL
-    SELECT c.asset, c.partition, format('made by code {}, the newest is {}', c.code_version, n.code_version)
-    FROM current c JOIN newest_code n USING (asset) WHERE c.code_version <> n.code_version
+    SELECT c.asset, c.partition, format('made by code {}, the newest is {}', c.code_version, n.number)
+    FROM current c JOIN newest_code n USING (asset) WHERE c.code_version <> n.number::VARCHAR
 ), walk AS (
     SELECT *, 0 AS depth FROM causes
     UNION

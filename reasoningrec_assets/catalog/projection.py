@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, scratch_folder, try_exclusive
 from reasoningrec_assets.lake.receipts import ReceiptStore, file_of
-from reasoningrec_assets.lake.steps import Lake
+from reasoningrec_assets.lake.steps import CODE_VERSIONS, Lake
 from reasoningrec_assets.sql import exact_path, literal, statements
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ Log = Callable[[str], None]
 # Receipts whose rows are held in memory together: 500 took a tenth less time and a quarter more memory on ten thousand.
 _CHUNK = 300
 _SQL = statements(__file__)  # of each table, what fills it
-_CURRENT = _SQL.pop("current")
+_CURRENT, _CODE = _SQL.pop("current"), _SQL.pop("code_versions")
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "7"
+LAYOUT_VERSION = "8"
 
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
 SHARED_VIEWS = ("predictions", "evaluation_metrics")
@@ -142,6 +142,7 @@ def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[
     ordered = sorted(receipts)
     added = sum(_add(connection, lake, ordered[at : at + _CHUNK], log) for at in range(0, len(ordered), _CHUNK))
     connection.execute(_CURRENT)
+    connection.execute(_CODE, {"names": [*CODE_VERSIONS], "numbers": [*CODE_VERSIONS.values()]})
     _refresh_views(connection, log)
     connection.execute("COMMIT")
     return added

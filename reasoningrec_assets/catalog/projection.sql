@@ -49,3 +49,6 @@ UNION ALL SELECT asset, partition, sequence, 'prompt', key, NULL, value->>'$' FR
 -- name: current
 UPDATE materializations SET is_current = NOT is_current WHERE is_current <> ((asset, partition, sequence) IN (
     SELECT (asset, partition, max(sequence)) FROM materializations WHERE status = 'success' GROUP BY asset, partition))
+
+-- name: code_versions
+CREATE OR REPLACE TABLE code_versions AS SELECT unnest($names) AS name, unnest($numbers)::BIGINT AS number

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +48,15 @@ class Lake:
             remedy = f"Run: dagster asset materialize -m reasoningrec_assets.definitions {select}"
             raise PermanentError(doing, where=str(self.root), problem="it was never materialized", remedy=remedy)
         return receipt
+
+
+CODE_VERSIONS: dict[str, int] = tomllib.loads(Path(__file__).with_name("code_versions.toml").read_text(encoding="utf-8"))
+
+
+def code_version(asset: str) -> str:
+    """The version of the code that makes an asset; a KeyError where nothing declares one."""
+    family, name = asset.split("/", maxsplit=1)[0], asset.rsplit("/", maxsplit=1)[-1]
+    return str(CODE_VERSIONS[family if family in CODE_VERSIONS else name])
 
 
 @dataclass(frozen=True)

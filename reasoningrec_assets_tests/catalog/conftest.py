@@ -12,7 +12,7 @@ import pytest
 
 from reasoningrec_assets.lake.receipts import CheckReceipt, Receipt
 from reasoningrec_assets.lake.schemas import table_of
-from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step, seal
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, code_version, run_step, seal
 
 UPSTREAM = {
     "raw_dataset": (),
@@ -56,7 +56,7 @@ class Store:
 
         settings = {"salt": salt, "nested": {"rate": 0.1, "names": ["a"]}}
         upstream = tuple(name for name in UPSTREAM.get(asset, ()) if self.lake.receipts.newest(name, partition))
-        arguments = {"code_version": "1", "settings": settings, "upstream": upstream, "run_id": "run-1", **extra}
+        arguments = {"code_version": code_version(asset), "settings": settings, "upstream": upstream, "run_id": "run-1", **extra}
         return run_step(self.lake, Step(asset, partition, **arguments), build, log=lambda _: None)[0]
 
     def chain(self, partition: str = "fashion", **extra) -> None:

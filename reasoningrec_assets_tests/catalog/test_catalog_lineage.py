@@ -6,6 +6,7 @@ import json
 import re
 
 from reasoningrec_assets.lake.receipts import Receipt, Upstream
+from reasoningrec_assets.lake.steps import code_version
 
 AT = "2026-01-02T03:04:05+00:00"
 WALK = "SELECT depth, asset, sequence, data_version, is_current FROM lineage_upstream(?, ?)"
@@ -121,33 +122,46 @@ def test_stale_names_the_first_cause_and_all_that_stands_on_it(store):
     store.sync()
     assert store.query("FROM stale_partitions") == []
     store.publish("items", salt="new")
-    store.publish("lora_model", "beauty", code_version="2")
+    store.publish("lora_model", "beauty", code_version="99")
     store.sync()
     assert store.query("FROM stale_partitions") == [
         # not predictions of beauty: its lora_model was made again by newer code, with the same content
         ("item_descriptions", "fashion", "items was replaced"),
-        ("lora_model", "fashion", "made by code 1, the newest is 2"),
+        ("lora_model", "fashion", f"made by code {code_version('lora_model')}, the newest is 99"),
         ("predictions", "fashion", "lora_model is stale"),
         ("sft_splits", "fashion", "item_descriptions is stale"),
     ]
 
 
 def test_the_newest_code_is_that_of_the_highest_number_whatever_the_clocks_say(store):
-    store.publish("items", "beauty", code_version="10")
-    store.publish("items", code_version="9")  # later
+    store.publish("items", "beauty", code_version="100")
+    store.publish("items", code_version="99")  # later
     store.sync()
-    assert store.query("FROM stale_partitions") == [("items", "fashion", "made by code 9, the newest is 10")]
+    assert store.query("FROM stale_partitions") == [("items", "fashion", "made by code 99, the newest is 100")]
+
+
+def test_newer_code_is_seen_before_it_has_made_anything(store):
+    for asset in ("items", "baselines/like_rate/predictions", "study/grounded/predictions"):
+        store.publish(asset, code_version="0")
+    append(store, "somebody/elses", "v", ())
+    store.sync()
+    newest = {name: int(code_version(name)) for name in ("items", "baselines", "predictions")}
+    assert store.query("FROM stale_partitions ORDER BY asset") == [
+        ("baselines/like_rate/predictions", "fashion", f"made by code 0, the newest is {newest['baselines']}"),
+        ("items", "fashion", f"made by code 0, the newest is {newest['items']}"),
+        ("study/grounded/predictions", "fashion", f"made by code 0, the newest is {newest['predictions']}"),
+    ]
 
 
 def test_differences_of_two_materializations(store):
     store.chain()
     store.publish("items", salt="new")
-    store.publish("item_descriptions", code_version="2", settings={"salt": "", "nested": {"rate": 0.2}})
+    store.publish("item_descriptions", code_version="99", settings={"salt": "", "nested": {"rate": 0.2}})
     store.sync()
     one, other = (store.lake.receipts.at("item_descriptions", "fashion", sequence) for sequence in (1, 2))
     read = [receipt.upstream[0].data_version for receipt in (one, other)]
     assert store.query("FROM differences('item_descriptions', 'fashion', 1, 2)") == [
-        ("code", "code_version", "1", "2"),
+        ("code", "code_version", code_version("item_descriptions"), "99"),
         ("setting", "nested.names", '["a"]', None),
         ("setting", "nested.rate", "0.1", "0.2"),
         ("upstream", "items", *read),

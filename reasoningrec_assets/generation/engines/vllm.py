@@ -120,7 +120,9 @@ def child_environment(device: compute.Device) -> dict[str, str]:
         environment = {"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}", "VLLM_CPU_KVCACHE_SPACE": "2", **environment}
         # the engine in the worker itself: one process fewer to end
         return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **environment}
-    return environment | {"CUDA_VISIBLE_DEVICES": ",".join(name.removeprefix("cuda:") for name in device.name.split("+"))}
+    cards = ",".join(name.removeprefix("cuda:") for name in device.name.split("+"))
+    # a forked engine would hold the pipe to this process too, which could then not see that the worker died
+    return {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", **environment, "CUDA_VISIBLE_DEVICES": cards}
 
 
 def _forward(stream: IO[str], lines: deque[str], log: Log) -> None:

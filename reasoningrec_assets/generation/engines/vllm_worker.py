@@ -8,9 +8,8 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 # vLLM is an extra: where it is not installed, the type checker takes the engine beside this file for it
@@ -18,9 +17,9 @@ from typing import Any
 GRACE_SECONDS = 20.0
 
 
-def _follow(lines: "queue.Queue[str | None]", busy: threading.Event) -> None:
+def _follow(orders: TextIO, lines: "queue.Queue[str | None]", busy: threading.Event) -> None:
     """Hand over what the parent sends. When it is gone, end the whole group: vLLM's own children hold the device too."""
-    for line in sys.stdin:
+    for line in orders:
         lines.put(line)
     lines.put(None)
     if not busy.is_set():
@@ -54,7 +53,8 @@ def main() -> None:
     lines: queue.Queue[str | None] = queue.Queue()
     busy = threading.Event()
     busy.set()
-    threading.Thread(target=_follow, args=(lines, busy), daemon=True).start()
+    # not sys.stdin: a child that vLLM forks closes it, and would wait for ever for the lock of the thread that reads it
+    threading.Thread(target=_follow, args=(os.fdopen(os.dup(0), encoding="utf-8"), lines, busy), daemon=True).start()
     settings = json.loads(lines.get() or "null")
 
     def reply(value: object) -> None:
