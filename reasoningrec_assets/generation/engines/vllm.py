@@ -67,7 +67,8 @@ class VllmEngine:
             reply = self.child.stdout.readline()
         answer = json.loads(reply) if reply else {"error": f"it ended with {self.child.wait()}"}
         if isinstance(answer, dict) and "error" in answer:
-            problem = f"{answer['error']}; its last lines: {' | '.join(self.last_lines)}"[-3000:]
+            time.sleep(1)  # its last lines come by another pipe
+            problem = f"{answer['error']}; its last lines: {' | '.join(self.last_lines)[-2000:]}"
             remedy = "Run again, the answers so far are in the cache; correct the engine settings if it does not start"
             raise TransientError("write texts with vLLM", where=f"process {self.child.pid}", problem=problem, remedy=remedy)
         return answer
@@ -82,7 +83,7 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
     folder = store.resolve(reference, data_root, log=log)
     with contextlib.ExitStack() as held:
         device = held.enter_context(compute.lease(count=settings.tensor_parallel_size, log=log))
-        lines: deque[str] = deque(maxlen=8)
+        lines: deque[str] = deque(maxlen=20)
         python = settings.python or sys.executable
         log(f"starting vLLM with {reference} on {device.name}")
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
