@@ -54,8 +54,8 @@ def query(sql: str, *, on: "duckdb.DuckDBPyConnection | None" = None, **values: 
 
 
 def stream(sql: str, *, on: "duckdb.DuckDBPyConnection", **values: object) -> "pa.RecordBatchReader":
-    """As `query`, as record batches to be read once; the reader keeps its connection alive until it is dropped."""
-    return on.sql(sql, params=_bound(sql, values)).to_arrow_reader(100_000)
+    """As `query`, as record batches to be read once, each a row group; the reader keeps its connection until it is dropped."""
+    return on.sql(sql, params=_bound(sql, values)).to_arrow_reader(122_880)
 
 
 def _bound(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,11 +49,14 @@ FROM repeats SEMI JOIN (FROM users WHERE fate <> 'below_min') USING (user_id)
 
 -- name: sequences
 -- One sort gives both the order and the positions: what stands before a user's first row is what the users before it kept.
+-- It sorts by the users' places, since numbers are compared faster than texts and take less memory.
 WITH kept AS (
-    SELECT user_id, sum(raw - given_up) OVER (ORDER BY user_id) - (raw - given_up) AS before FROM users WHERE fate = 'kept'
+    SELECT user_id, (sum(raw - given_up) OVER (ORDER BY user_id) - (raw - given_up))::BIGINT AS before,
+        (row_number() OVER (ORDER BY user_id))::INTEGER AS place
+    FROM users WHERE fate = 'kept'
 ), sorted AS (
     SELECT user_id, item_id, rating, "timestamp", before FROM events JOIN kept USING (user_id) ANTI JOIN repeats USING (row)
-    ORDER BY user_id, "timestamp", row
+    ORDER BY place, "timestamp", row
 )
 SELECT $dataset AS dataset, user_id, item_id, rating, coalesce(rating >= $least, rating > $above) AS liked, "timestamp",
     row_number() OVER () - 1 - before AS position

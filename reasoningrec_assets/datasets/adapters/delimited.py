@@ -53,7 +53,7 @@ def load(
     text = (
         f"read_csv({literal(exact_path(path))}, delim={literal(layout.delimiter)}, encoding={literal(layout.encoding)},"
         f" header={str(layout.header).lower()}, quote={literal(layout.quote)}, escape={literal(layout.quote)}, comment='',"
-        f" auto_detect=false, strict_mode=true, null_padding=false, columns={types})"
+        f" auto_detect=false, strict_mode=true, null_padding=false, buffer_size={2**22}, columns={types})"
     )
     # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
     # of MovieLens-100K near their targets) for the order to matter.
