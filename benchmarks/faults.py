@@ -30,7 +30,7 @@ import dagster as dg
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from reasoningrec_assets.assets import materialize
 from reasoningrec_assets.definitions import build_definitions
-from reasoningrec_assets.lake.files import sha256_file, sha256_json, try_exclusive
+from reasoningrec_assets.lake.files import exclusive, sha256_file, sha256_json, try_exclusive
 from reasoningrec_assets.lake.steps import MANIFEST, Lake, verify
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets_tests.tiny import make_encoder, make_model, write_movielens, write_profile
@@ -407,11 +407,13 @@ def trials(count: int, *, resume: bool) -> Iterator[Trial]:
 
 
 def run(quick: bool, count: int = 60) -> list[Figure]:
-    try:
-        found = list(trials(6 if quick else count, resume=not quick))
-    finally:
-        if os.path.ismount(DISK):
-            subprocess.run(["umount", str(DISK)], check=True)
+    # the tests run a few trials too: on one disk, two at once would clear each other's away
+    with exclusive(HOME / ".lock", on_wait=lambda: print("other trials are at work here, waiting", flush=True)):
+        try:
+            found = list(trials(6 if quick else count, resume=not quick))
+        finally:
+            if os.path.ismount(DISK):
+                subprocess.run(["umount", str(DISK)], check=True)
     by_fault = collections.Counter(trial.fault for trial in found)
     wrong = [f"{trial.number}, {trial.fault} in {trial.asset}: {'; '.join(trial.wrong)}" for trial in found if trial.wrong]
     disturbed = sum(trial.ended != [0] for trial in found)
