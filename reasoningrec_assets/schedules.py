@@ -19,8 +19,6 @@ def _for_each_dataset(name: str, job: Any, cron: str, about: str) -> dg.Schedule
     return requests
 
 
-daily_preparation = _for_each_dataset(
-    "daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: new raw data of each dataset, cleaned and cut into windows."
-)
+daily_preparation = _for_each_dataset("daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: raw files to windows.")
 weekly_refresh = _for_each_dataset("weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each.")
 schedules = [daily_preparation, weekly_refresh]

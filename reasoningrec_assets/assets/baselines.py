@@ -39,9 +39,6 @@ def _asset(
 
 _KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 baselines = {method: _asset(method, method, **known) for method, known in _KNOWN.items()}
-baselines |= {
-    f"{method}_k": _asset(f"{method}_k", method, **known | {"tables": [*known["tables"], "sft_splits"]})
-    for method, known in _KNOWN.items()
-    if known.get("learns")
-}
+_OF_K = {name: known | {"tables": [*known["tables"], "sft_splits"]} for name, known in _KNOWN.items() if known.get("learns")}
+baselines |= {f"{name}_k": _asset(f"{name}_k", name, **known) for name, known in _OF_K.items()}
 baseline_assets = [*baselines.values()]

@@ -26,12 +26,8 @@ FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
-METHODS = {
-    "student": predictions,
-    "zero_shot_student": zero_shot_student_predictions,
-    "like_rate": baselines["like_rate"],
-    "logistic_regression": baselines["logistic_regression"],
-}
+METHODS = {"student": predictions, "zero_shot_student": zero_shot_student_predictions}
+METHODS |= {name: baselines[name] for name in ("like_rate", "logistic_regression")}
 """The assets whose predictions are evaluated side by side, by method."""
 
 # every stage is read, not only the tables that metrics are computed from: what each of them left out is part of the

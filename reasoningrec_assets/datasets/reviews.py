@@ -22,7 +22,7 @@ def choose(
 
     Drawn, seeded and without replacement, in proportion to the item's stars; cut to 50 words where there are more than ten to
     choose from, else to 100 (paper section 3). Leak-safe, the reviews of all (user, item) pairs that are targets are withheld
-    and, under global-temporal, those from the first cut on; the paper withholds none.
+    and, under global-temporal, those from the first cut on; the paper withholds none. Of ``by_known_users`` 0, it is not safe.
     """
     connection = connect(temp_directory=temp_directory)
     connection.create_function("plain_text", plain_text, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
@@ -35,5 +35,7 @@ def choose(
     values = {"dataset": dataset.name, "windows": windows, "seed": str(dataset.sample_seed), "most": 10, "leak_safe": leak_safe}
     table = query(_SQL["chosen"], on=connection, **values, cut=min(dataset.cuts, default=None))
     sizes = [len(reviews) for reviews in table["reviews"].to_pylist()]
-    counts = {"items": len(sizes), "reviews": sum(sizes), "items_with_reviews": sum(map(bool, sizes)), "leak_safe": leak_safe}
-    return table, counts | {"withheld": sum(table["withheld"].to_pylist())}
+    known = query(_SQL["known"], on=connection, windows=windows).to_pylist()[0]["known"]
+    counts = {"items": len(sizes), "reviews": sum(sizes), "items_with_reviews": sum(map(bool, sizes)), "by_known_users": known}
+    safe = leak_safe and (known > 0 or not sum(sizes))  # where ids are spelled otherwise, nobody's review is found to be withheld
+    return table, counts | {"leak_safe": safe, "withheld": sum(table["withheld"].to_pylist())}

@@ -5,6 +5,9 @@ SELECT DISTINCT unnest([target_item_id] || history_item_ids || profile_item_ids)
 -- name: none
 CREATE TABLE raw_reviews (user_id VARCHAR, item_id VARCHAR, rating DOUBLE, "timestamp" BIGINT, verified BOOLEAN, text VARCHAR)
 
+-- name: known
+SELECT count(*) AS known FROM raw_reviews SEMI JOIN needed USING (item_id) SEMI JOIN (FROM read_parquet($windows)) USING (user_id)
+
 -- name: chosen
 -- What does not say whether it is verified counts. Ordered by stars, every n/10th review, from a seeded start on, draws from each
 -- number of stars its share; from a fixed start the best review would always be drawn, and the worst never.

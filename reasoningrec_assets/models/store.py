@@ -146,11 +146,8 @@ def load_causal_model(
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # hundreds of redrawn lines in a Dagster log
-    rules: Any = {
-        "none": None,
-        "int8": {"load_in_8bit": True},
-        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype},
-    }[quantization]
+    nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    rules: Any = {"none": None, "int8": {"load_in_8bit": True}, "nf4": nf4}[quantization]
     load: Any = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if max_memory:
         limits = {int(card) if card.isdigit() else card: limit for card, limit in max_memory.items()}

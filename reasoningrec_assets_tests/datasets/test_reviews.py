@@ -64,7 +64,22 @@ def test_one_row_for_each_item_that_a_window_needs(choose):
         "p": [],
         "t": ["rated 5: good"],
     }
-    assert counts == {"items": 3, "reviews": 2, "items_with_reviews": 2, "withheld": 0, "leak_safe": True}
+    assert {name: counts[name] for name in ("items", "reviews", "items_with_reviews", "withheld")} == {
+        "items": 3,
+        "reviews": 2,
+        "items_with_reviews": 2,
+        "withheld": 0,
+    }
+
+
+def test_where_no_reviewer_is_a_user_nobody_knows_whether_it_is_safe(choose):
+    """Ids that are spelled otherwise than in the ratings match no target, and would withhold nothing."""
+    _, counts = choose(review("u.0", "good"), windows=[("u", "t", ["h"], [])])
+    assert (counts["by_known_users"], counts["leak_safe"]) == (0, False)
+    _, counts = choose(review("u", "good", item="h"), review("v", "good"), windows=[("u", "t", ["h"], [])])
+    assert (counts["by_known_users"], counts["leak_safe"]) == (1, True)
+    _, counts = choose(windows=[("u", "t", ["h"], [])])
+    assert counts["leak_safe"]
 
 
 def test_unverified_and_empty_reviews_are_left_out_and_duplicates_count_once(choose):

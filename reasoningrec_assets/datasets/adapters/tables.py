@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _TYPES = {"rating": "DOUBLE", "timestamp": "BIGINT", "genres": "VARCHAR[]", "year": "BIGINT", "verified": "BOOLEAN"}
 _TABLES: dict[Role, str] = {"ratings": "events", "items": "raw_items", "reviews": "raw_reviews"}
+# the declared columns of Parquet files with their types; widths of whole numbers are alike
+_UNLIKE = "SELECT name FROM (SELECT name, concat(replace(type, '32', '64'), if(converted_type LIKE '%INT%', '', converted_type)) AS kind"
+_UNLIKE += " FROM parquet_schema([{}]) WHERE list_contains($ours, name)) GROUP BY name"
 _GENRES = "list_filter([trim(genre) FOR genre IN string_split({0}, if(contains({0}, '|'), '|', ','))], lambda genre: genre <> '')"
 
 
@@ -51,6 +54,11 @@ def _load(dataset: Dataset, role: Role, connection: "duckdb.DuckDBPyConnection",
         listed = ", ".join(literal(exact_path(one)) for one in parts)
         reader = f"read_parquet([{listed}], hive_partitioning=false)"
         try:
+            sql = f"{_UNLIKE.format(listed)} HAVING count(DISTINCT kind) > 1 OR count(*) < {len(parts)}"
+            if unlike := [str(name) for (name,) in connection.execute(sql, {"ours": [*ours]}).fetchall()]:
+                problem = f"its files hold {', '.join(unlike)} in different types, or not all of them have it"
+                remedy = "Write them again with the same columns, each of one type: read as another type, ids and stars change"
+                raise PermanentError("read the raw file", where=str(path), problem=problem, remedy=remedy)
             kinds = {str(row[0]): str(row[1]) for row in connection.execute(f"DESCRIBE FROM {reader}").fetchall()}
         except duckdb.Error as error:
             raise delimited.diagnose(path, str(error)) from error

@@ -268,3 +268,45 @@ def test_reviews_without_a_column_for_it_are_verified_and_texts_keep_their_lines
     path = text(tmp_path / "t.csv", ("who", "what", "said", "stars", "bought", "when"), [(1, 10, "good", 4, "unverified", 7)])
     with pytest.raises(PermanentError, match="unverified"):
         load(declare("t.csv", columns | more, "reviews"), path, "reviews")
+
+
+def test_texts_with_line_ends_are_read_however_large_the_file(declare, tmp_path):
+    said = 'good, "not" great\n\nThe end, really'.replace('"', '""') + "x" * 500
+    rows = [(f"i{number}", f'"{said} {number}"') for number in range(20_000)]  # the reader's buffer holds 4 MB of these 11
+    path = text(tmp_path / "i.csv", ("what", "name"), rows)
+    found = load(declare("i.csv", {"item_id": "what", "title": "name"}, "items"), path, "items")
+    assert len(found) == len(rows)
+    assert found[-1][2] == rows[-1][1].strip('"').replace('""', '"')
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"who": ["001", "002"], "what": [1, 2], "stars": [3, 4], "when": [1, 2]}, "who in different types"),
+        ({"who": [1, 2], "what": [1, 2], "stars": [3.5, 4.0], "when": [1, 2]}, "stars in different types"),
+        ({"who": [1, 2], "what": [1, 2], "when": [1, 2]}, "not all of them have it"),
+    ],
+)
+def test_a_folder_whose_files_differ_is_refused(declare, tmp_path, other, named):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    pq.write_table(pa.table({"who": [1, 2], "what": [1, 2], "stars": [3, 4], "when": [1, 2]}), folder / "a.parquet")
+    pq.write_table(pa.table(other), folder / "b.parquet")
+    with pytest.raises(PermanentError, match=named):
+        load(declare("folder"), folder)
+
+
+def test_a_folder_may_hold_whole_numbers_of_several_widths(declare, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, kind in (("a", pa.int32()), ("b", pa.int64())):
+        same = {"stars": [3.0], "when": [1_400_000_000]}
+        pq.write_table(pa.table({"who": pa.array([1], kind), "what": pa.array([2], kind), **same}), folder / f"{name}.parquet")
+    assert [row[1:3] for row in load(declare("folder"), folder)] == [("1", "2"), ("1", "2")]
+
+
+def test_padding_behind_a_gzip_is_an_error_that_names_the_file(declare, tmp_path):
+    path = text(tmp_path / "r.csv.gz", EVENT.values(), EVENTS)
+    path.write_bytes(path.read_bytes() + b"\0" * 50)
+    with pytest.raises(PermanentError, match=r"r\.csv\.gz.*GZIP"):
+        load(declare("r.csv.gz"), path)
