@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _TYPES = {"rating": "DOUBLE", "timestamp": "BIGINT", "genres": "VARCHAR[]", "year": "BIGINT", "verified": "BOOLEAN"}
 _TABLES: dict[Role, str] = {"ratings": "events", "items": "raw_items", "reviews": "raw_reviews"}
 # the declared columns of Parquet files with their types; widths of whole numbers are alike
-_UNLIKE = "SELECT name FROM (SELECT name, concat(replace(type, '32', '64'), if(converted_type LIKE '%INT%', '', converted_type)) AS kind"
-_UNLIKE += " FROM parquet_schema([{}]) WHERE list_contains($ours, name)) GROUP BY name"
+_UNLIKE = """SELECT name FROM (SELECT name, concat(replace(type, '32', '64'), if(converted_type LIKE '%INT%', '', converted_type)) AS kind
+FROM parquet_schema([{}]) WHERE list_contains($ours, name)) GROUP BY name"""
 _GENRES = "list_filter([trim(genre) FOR genre IN string_split({0}, if(contains({0}, '|'), '|', ','))], lambda genre: genre <> '')"
 
 
