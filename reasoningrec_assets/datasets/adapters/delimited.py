@@ -112,6 +112,7 @@ def _line(path: Path, layout: Layout, row: int) -> int:
 
 def diagnose(path: Path, found: str) -> PermanentError:
     """What DuckDB found, without its advice, which is on settings of its own."""
+    found = re.sub(r"\s*(If you are trying [^\n]*, )?[Tt]ry (auto-detecting|increasing|setting) [^\n]*", "", found)
     if of_json := re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', found):
         # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
         return bad_line(path, int(of_json[2]) - bool(of_json[1]), of_json[3].strip(" ."))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.datasets import cleaning
-from reasoningrec_assets.datasets.adapters import tables
+from reasoningrec_assets.datasets.adapters import delimited, tables
 from reasoningrec_assets.datasets.registry import RawRole
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.sql import connect, query
@@ -310,3 +310,19 @@ def test_padding_behind_a_gzip_is_an_error_that_names_the_file(declare, tmp_path
     path.write_bytes(path.read_bytes() + b"\0" * 50)
     with pytest.raises(PermanentError, match=r"r\.csv\.gz.*GZIP"):
         load(declare("r.csv.gz"), path)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (
+            'Invalid Input Error: "maximum_object_size" of 16 bytes exceeded (>16 bytes).\n Try increasing "maximum_object_size".',
+            "16",
+        ),
+        ("Invalid Input Error: Expected OBJECT, but got ARRAY. Try auto-detecting the JSON format.", "but got ARRAY."),
+    ],
+)
+def test_duckdbs_advice_on_its_settings_is_left_out(tmp_path, found, told):
+    problem = delimited.diagnose(tmp_path / "r.json", found).problem
+    assert told in problem
+    assert "ry " not in problem
