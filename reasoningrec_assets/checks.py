@@ -44,11 +44,11 @@ _SAFE = _Check("leak_safe", None, lambda f: f["leak_safe"] == 1, _WARN)
 _REPEATED = _Check("repeated_test_rows", probes.REPEATED_TEST_ROWS, lambda f: f["repeated_test_share"] <= 0.01, _WARN)
 _HALVES = _Check("first_half_without_label", probes.FIRST_HALVES, lambda f: f.get("auc_all_low", 0) <= 0.6, _WARN, ("all",))
 _SIDES = ("single_rater", "others")
-_LED = _Check("description_without_own_review", probes.TARGET_DESCRIPTIONS, lambda f: f.get("lead_low", 0) <= 0.05, sides=_SIDES)
+_LEAK = _Check("description_without_own_review", probes.TARGET_DESCRIPTIONS, lambda f: f.get("lead_low", 0) <= 0.05, sides=_SIDES)
 _OWN = {
     "interaction_windows": [*itertools.starmap(_Check, probes.FORBIDDEN.items()), _REPEATED],
     "item_reviews": [_Check("no_review_of_a_target", probes.TARGET_REVIEWS), _SAFE],
-    "item_descriptions": [_WORDS, _LED],
+    "item_descriptions": [_WORDS, _LEAK],
     "user_profiles": [_WORDS],
     "reasoning_labels": [_WORDS, _HALVES],
     "sft_splits": [_Check("label_balance", _SQL["balance"], lambda f: all(0 < share < 1 for share in f.values()))],
