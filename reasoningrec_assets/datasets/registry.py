@@ -63,9 +63,7 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Partition key.")
     title: str = Field(description="Name for people.")
-    adapter: Literal["movielens", "amazon", "tables", "published"] = Field(
-        default="tables", description="Which adapter reads the raw files."
-    )
+    adapter: Literal["movielens", "amazon", "tables", "published"] = Field("tables", description="What reads the raw files.")
     item_kind: str = Field(default="movie", description="What prompts call an item.")
     tables: dict[Role, Table] = Field(default={}, description="Adapter tables: the files by role.")
     lowest: float = Field(default=0.5, description="Adapter tables: a rating below this is an error.")
@@ -91,9 +89,7 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Global-temporal windows: the first day, UTC, of the train, valid and test targets; by default leave-last-out.",
     )
     targets_per_user: int = Field(default=5, ge=1, description="Global-temporal: a user's first targets in each split, at most.")
-    one_user_per_sequence: bool = Field(
-        default=False, description="Of users with the same items, ratings and times keep the one with the smallest id."
-    )
+    one_user_per_sequence: bool = Field(default=False, description="Of users with equal items, ratings and times keep the first.")
     base: str | None = Field(default=None, description="Dataset whose raw files this one shares.")
     sample_users: int | None = Field(default=None, ge=1, description="Keep a seeded sample of this many users.")
     sample_seed: int = Field(default=42, description="Seed of the user sample, and of the choice of reviews.")
@@ -118,9 +114,9 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             raise ValueError(f"the adapter {self.adapter} reads {', '.join(lacking)}: raw_files must have them, and required")
         if odd := {role for source in self.sources for role in source.members} - self.raw_files.keys():
             raise ValueError(f"sources have members for {', '.join(sorted(odd))}; use {', '.join(self.raw_files)}")
-        rule = self.liked_above if self.liked_at_least is None else self.liked_at_least
-        if self.tables and not self.lowest <= (rule or 0) <= self.highest:
-            raise ValueError(f"the like rule is outside of the ratings' bounds, {self.lowest:g} to {self.highest:g}")
+        rule = "liked_above" if self.liked_at_least is None else "liked_at_least"
+        if self.tables and not self.lowest <= getattr(self, rule) <= self.highest:
+            raise ValueError(f"{rule} is outside of the ratings' bounds, {self.lowest:g} to {self.highest:g}")
         if self.cut_dates is not None and not self.cut_dates[0] < self.cut_dates[1] < self.cut_dates[2]:
             raise ValueError("cut_dates must go up: first day of the train, then of the valid, then of the test targets")
         return self

@@ -120,7 +120,7 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
         ("min_ratings = 20", "min_ratings = 0", ["line 2, min_ratings: Input should be greater than or equal to 1"]),
         ("min_ratings = 20\n", "", ["min_ratings: Field required"]),
         ("liked_above = 3.5\n", "", ["set exactly one of liked_at_least and liked_above"]),
-        ("liked_above = 3.5", "liked_above = 7", ["the like rule is outside of the ratings' bounds, 0.5 to 5"]),
+        ("liked_above = 3.5", "liked_above = 7", ["line 3, liked_above is outside of the ratings' bounds, 0.5 to 5"]),
         ("liked_above = 3.5", "liked_above = nan", ["line 3, liked_above: Input should be a finite number"]),
         ("rating = ", "rate = ", ["line 8, tables.ratings.columns.rate: Input should be 'user_id', 'item_id', 'rating'"]),
         ('rating = "rating", ', "", ["[tables.ratings] needs the columns user_id, item_id, rating, timestamp"]),

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
@@ -53,14 +52,14 @@ def load(
     text = (
         f"read_csv({literal(exact_path(path))}, delim={literal(layout.delimiter)}, encoding={literal(layout.encoding)},"
         f" header={str(layout.header).lower()}, quote={literal(layout.quote)}, escape={literal(layout.quote)}, comment='',"
-        f" auto_detect=false, strict_mode=true, null_padding=false, buffer_size={2**22}, columns={types})"
+        f" auto_detect=false, strict_mode=true, null_padding=false, buffer_size={2**22}, parallel=true, columns={types})"
     )
     # DuckDB numbers rows in file order whatever its number of threads, and ties in time are common enough (713 of 943 users
     # of MovieLens-100K near their targets) for the order to matter.
     connection.execute("SET TimeZone = 'UTC'")  # of times that name none
     if layout.encoding == "latin-1" and next(lines(path, "latin-1"), "").startswith("\xef\xbb\xbf"):
         raise bad_line(path, 1, "it begins with a byte order mark, which would be part of the first id")
-    create(connection, table, path, f"SELECT row_number() OVER () AS row, {select} FROM {reader or text}")
+    create(connection, table, path, f"SELECT row_number() OVER () AS row, {select} FROM {reader or text}", layout)
     checked = [name for name in layout.columns if name in _NUMBERS or name.endswith("_id")]
     bad = " OR ".join(f'"{name}" IS NULL' if name in _NUMBERS else f"coalesce({name}, '') = ''" for name in checked)
     bad += f" OR rating NOT BETWEEN {layout.lowest} AND {layout.highest}" if "rating" in checked else ""
@@ -81,11 +80,11 @@ def load(
         empty = [name.replace("_", " ") for name in checked if found[name] in (None, "")]
         problem = f"the rating is outside {layout.lowest:g} to {layout.highest:g}"
         problem = f"the {' and '.join(empty)} is empty" if empty else problem if first else "most timestamps are in another unit"
-        number = row if reader else _line(path, layout, row)
+        number = row if reader else _line(path, layout, row + layout.header, blank=False)
         raise bad_line(path, number, f"{problem}: {[found[name] for name in checked]}", "row" if reader else "line")
 
 
-def create(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, sql: str) -> None:
+def create(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, sql: str, layout: Layout | None = None) -> None:
     """Create, or replace, ``table`` by what SQL reads from a raw file; PermanentError, see `diagnose`, where it cannot be read."""
     import duckdb
 
@@ -94,24 +93,32 @@ def create(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, sql:
     except duckdb.Error as error:
         if isinstance(error, duckdb.OperationalError) and "GZIP" not in str(error):  # such as a full disk
             raise
-        # the border of two buffers in a quoted text with line ends misleads the parallel reader: the plain one has the last word
-        if "quote='\"'" in sql and "parallel=false" not in sql:
-            return create(connection, table, path, sql.replace("strict_mode", "parallel=false, strict_mode"))
-        raise diagnose(path, str(error)) from error
+        # The border of two buffers in a quoted text with line ends misleads the parallel reader. The plain one has the last word,
+        # but drops what follows a quote that is never closed: the quotes are looked at first.
+        if layout and layout.quote and "parallel=true, columns" in sql:
+            _line(path, layout)
+            return create(connection, table, path, sql.replace("parallel=true, columns", "parallel=false, columns"), layout)
+        raise diagnose(path, str(error), layout) from error
 
 
-def _line(path: Path, layout: Layout, row: int) -> int:
-    """The line on which a row of the table ends."""
-    texts = (f"{text}\n" for text in lines(path, layout.encoding))
-    quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
+def _line(path: Path, layout: Layout, number: int = -1, *, blank: bool = True) -> int:
+    """The line on which a record ends, counted with or without ``blank`` lines; bad quotes before it, or anywhere, are an error."""
     csv.field_size_limit(2**30)
-    records = csv.reader(texts, delimiter=layout.delimiter[0], quoting=quoting)
-    next(islice(filter(None, records), row - 1 + layout.header, None))
-    return records.line_num
+    texts = (f"{text}\n" for line in lines(path, layout.encoding) for text in line.split("\r"))
+    quoting, last = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE, 0
+    records = csv.reader(texts, delimiter=layout.delimiter[0], quoting=quoting, strict=True)
+    try:
+        for record in records:
+            last, number = records.line_num, number - bool(blank or record)
+            if number == 0:
+                break
+    except csv.Error as error:
+        raise bad_line(path, last + 1, f"a quote there, or below, is not closed or not doubled: {error}") from error
+    return last
 
 
-def diagnose(path: Path, found: str) -> PermanentError:
-    """What DuckDB found, without its advice, which is on settings of its own."""
+def diagnose(path: Path, found: str, layout: Layout | None = None) -> PermanentError:
+    """What DuckDB found, without its advice, which is on settings of its own; the line of a mistake in quoted text needs ``layout``."""
     found = re.sub(r"\s*(If you are trying [^\n]*, )?[Tt]ry (auto-detecting|increasing|setting) [^\n]*", "", found)
     if of_json := re.search(r': (Malformed )?[\w ]+ in file ".*", (?:at byte \d+ )?in line (\d+): (.*)', found):
         # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
@@ -124,7 +131,9 @@ def diagnose(path: Path, found: str) -> PermanentError:
                 return bad_line(path, odd, "it ends in another way than the first one: some lines end with CR LF, others with LF")
     problem = re.split(r"\n+(?:Possible|This can|Column |LINE )", found)[0].splitlines()[-1]
     if of_csv := re.search(r"on Line: (\d+)\nOriginal Line: (.{0,80})", found):
-        return bad_line(path, int(of_csv[1]), f"{problem}: {of_csv[2]!r}")
+        number = int(of_csv[1])  # DuckDB counts blank lines, and a quoted text of several lines as one
+        number = _line(path, layout, number) if layout and layout.quote else number
+        return bad_line(path, number, f"{problem}: {of_csv[2]!r}")
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)
 
 

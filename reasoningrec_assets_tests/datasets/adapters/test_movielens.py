@@ -193,9 +193,19 @@ def test_a_file_in_milliseconds_is_not_the_published_one(tmp_path):
         movielens.load_ratings(connect(), {"ratings": path})
 
 
-def test_the_line_of_a_bad_row_counts_the_lines_of_quoted_fields_above_it(tmp_path):
-    path = _write(tmp_path / "ratings.csv", 'userId,movieId,rating,timestamp\n"a\nb",2,3,4\n\n1,2,9,4\n')
-    with pytest.raises(PermanentError, match=r"line 5.*outside 0.5 to 5"):
+@pytest.mark.parametrize(
+    ("ending", "line", "words"),
+    [
+        ("1,2,9,4\n", 5, "outside 0.5 to 5"),
+        ("1,2,three,4\n5,2,3,4\n", 5, "Could not convert"),
+        ("1,2,3\n5,2,3,4\n", 5, "Found: 3"),
+        ('1,2,3,4\n"5,2,3,4\n6,2,3,4\n', 6, "not closed"),  # which DuckDB's plain reader takes for the end of the file
+        ('1,2,3,4\n"5,2,3,4', 6, "not closed"),
+    ],
+)
+def test_the_line_of_a_mistake_counts_the_lines_of_quoted_fields_above_it(tmp_path, ending, line, words):
+    path = _write(tmp_path / "ratings.csv", f'userId,movieId,rating,timestamp\n"a\nb",2,3,4\n\n{ending}')
+    with pytest.raises(PermanentError, match=rf"(?s)line {line}\b.*{words}"):
         movielens.load_ratings(connect(), {"ratings": path})
 
 
