@@ -70,8 +70,7 @@ def many_targets(users: int, targets: int) -> list[EncodedRow]:
     rows = [row for row in read_rows(windows) if row["split"] == "test"][:users]
     asked = [row | {"target_item_id": item} for row in rows for item in sorted(context.items)[:targets]]
     records = [
-        row | student_record(context.window(row), kind="movie", label_only=True, liked=True, reasoning="", hints="")
-        for row in asked
+        row | student_record(context.window(row), kind="movie", reasons="", liked=True, reasoning="", hints="") for row in asked
     ]
     return encode_rows(records, chat(), max_tokens=LONGEST)
 

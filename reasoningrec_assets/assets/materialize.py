@@ -133,15 +133,11 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
     metadata |= {**seconds, **receipt.metrics}
     metadata |= {name: dg.MetadataValue.md(text) for name, text in receipt.details.items()}
     if receipt.kind == "table":
-        columns = [
-            dg.TableColumn(c["name"], c["type"], c["description"], dg.TableColumnConstraints(nullable=c["nullable"]))
-            for c in receipt.columns
-        ]
-        lineage = {
-            name: [dg.TableColumnDep(dg.AssetKey.from_user_string(dep["asset"]), dep["column"]) for dep in deps]
-            for name, deps in receipt.column_lineage.items()
-        }
-        sources = [(name, ", ".join(map("{asset}.{column}".format_map, deps))) for name, deps in receipt.column_lineage.items()]
+        key, dep, rule = dg.AssetKey.from_user_string, dg.TableColumnDep, dg.TableColumnConstraints
+        columns = [dg.TableColumn(c["name"], c["type"], c["description"], rule(nullable=c["nullable"])) for c in receipt.columns]
+        made_of = receipt.column_lineage.items()
+        lineage = {name: [dep(key(one["asset"]), one["column"]) for one in deps] for name, deps in made_of}
+        sources = [(name, ", ".join(map("{asset}.{column}".format_map, deps))) for name, deps in made_of]
         metadata |= {
             "dagster/row_count": receipt.row_count,
             "dagster/column_schema": dg.TableSchema(columns),

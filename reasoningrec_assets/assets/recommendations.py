@@ -13,6 +13,7 @@ from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import RecommendationSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.training.variants import FULL
 
 SECTIONS = {"recommendations": RecommendationSettings, "scoring": ScoringSettings, "training": TrainingSettings}
 RecommendationConfig = step_config("RecommendationConfig", SECTIONS)
@@ -31,7 +32,7 @@ def recommendations(context: dg.AssetExecutionContext, config: RecommendationCon
         from reasoningrec_assets.training.recommend import recommend
         from reasoningrec_assets.training.student import open_student
 
-        student = partial(open_student, inputs, base, scoring, max_tokens=most, log=context.log.info)
+        student = partial(open_student, inputs, FULL, base, scoring, max_tokens=most, log=context.log.info)
         return recommend(dataset, inputs, wanted, decided, student, log=context.log.info)
 
     return materialize(context, lake, build, settings={**decided, "users": wanted.users}, config=config)

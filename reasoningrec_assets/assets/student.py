@@ -78,7 +78,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
             checkpoints = inputs.lake.root / "checkpoints" / context.asset_key.to_user_string() / context.partition_key
             if config.force:  # trained anew, and not read from the end of the last training
                 shutil.rmtree(checkpoints, ignore_errors=True)
-            return train(inputs, training, scoring.tokens_per_batch, checkpoints=checkpoints, log=context.log.info)
+            return train(inputs, variant, training, scoring.tokens_per_batch, checkpoints=checkpoints, log=context.log.info)
 
         settings = training.model_dump() | model_settings(training.base_model)
         return materialize(context, lake, build, settings=settings, config=config)
@@ -101,7 +101,7 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.training.student import predict
 
-            return predict(method, inputs, base, scoring, max_tokens=most, log=context.log.info)
+            return predict(method, inputs, variant, base, scoring, max_tokens=most, log=context.log.info)
 
         settings = {**scoring.model_dump(), "method": method, "max_tokens": most, **model_settings(base)}
         return materialize(context, lake, build, settings=settings, config=config)

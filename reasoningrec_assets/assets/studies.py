@@ -19,8 +19,8 @@ def _branch(variant: Variant) -> list[dg.AssetsDefinition]:
 
 def _zero_shot(variant: Variant) -> dg.AssetsDefinition:
     about = f"What the student's base says, before any fine-tuning, to the rows of {variant.name}."
-    key = ["zero_shot", variant.name, "predictions"]
-    return predictions_of(variant, f"zero_shot_{variant.name}", key=key, about=about, trained=False)
+    name, key = f"zero_shot_{variant.name}", ["zero_shot", variant.name, "predictions"]
+    return predictions_of(variant, name, key=key, about=about, trained=False)
 
 
 BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}

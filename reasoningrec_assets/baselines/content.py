@@ -23,9 +23,8 @@ def content(task: Task) -> Made:
     for number, row in enumerate(table.to_pylist()):
         target = vectors[place[row["target_item_id"]]]
         for column, wanted in enumerate((True, False)):
-            shown = [
-                place[item] for item, liked in zip(row["history_item_ids"], row["history_liked"], strict=True) if liked == wanted
-            ]
+            tagged = zip(row["history_item_ids"], row["history_liked"], strict=True)
+            shown = [place[item] for item, liked in tagged if liked == wanted]
             if shown:
                 cosines[number, column] = (normalize(np.asarray(vectors[shown].sum(axis=0))) @ target.T).item()
     names = ("cosine_liked", "cosine_disliked")

@@ -46,9 +46,8 @@ def factorise(windows: Path | Sequence[Path], interactions: Path, *, cut: int | 
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(liked), generator=draw).split(BATCH):
             held = sum((table[numbers[batch]] ** 2).sum() for table, numbers in zip(tables, (user, item), strict=True))
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(
-                odds(user[batch], item[batch]), liked[batch], reduction="sum"
-            )
+            found = odds(user[batch], item[batch])
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(found, liked[batch], reduction="sum")
             optimizer.zero_grad()
             ((loss + DECAY * held) / len(batch)).backward()
             optimizer.step()

@@ -63,9 +63,8 @@ def caser(task: Task) -> Made:
 def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
     table = query(SQL["histories"], windows=task.tables["interaction_windows"])
     rows = table.to_pylist()
-    numbers = {
-        item: n for n, item in enumerate(sorted({i for r in rows for i in (r["target_item_id"], *r["history_item_ids"])}), 1)
-    }
+    known = {item for row in rows for item in (row["target_item_id"], *row["history_item_ids"])}
+    numbers = {item: number for number, item in enumerate(sorted(known), 1)}
     length = max((len(row["history_item_ids"]) for row in rows), default=0) or 1
     shown, thought = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.long)
     for place, row in enumerate(rows):

@@ -70,8 +70,7 @@ def make_plan(rows: Sequence[Any], ask: Callable[[Any], Request], writer: Writer
     Order and chunks depend on the requests alone, never on what the cache holds, so a resumed run has the same chunks:
     low-precision arithmetic gives other texts in other company.
     """
-    names: list[str] = []
-    keys: list[str] = []
+    names, keys = list[str](), list[str]()
     ranks: dict[str, tuple[Any, ...]] = {}
     for place, row in enumerate(rows):
         request = ask(row)

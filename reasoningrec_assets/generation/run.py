@@ -115,9 +115,7 @@ def _published(
     _tolerate([text.error for text in texts if text.error], len(texts), writer)
     if statuses["empty"] > 0.05 * len(texts):
         share = f"{statuses['empty']} of {len(texts)} texts are empty"
-        writer.log(
-            f"WARNING: {share}, most cut before a clause ended; with more max_new_tokens or retry_tokens all are written again"
-        )
+        writer.log(f"WARNING: {share}, most cut before a clause ended; more max_new_tokens or retry_tokens write all again")
     compute, prompt, completion = (sum(getattr(answer, name) for answer in written) for name in ("seconds", *SUMMED[:2]))
     metrics = {"requests": len(texts), "different_requests": len(answers), "cache_hits": len(answers) - len(written)}
     metrics |= {"calls": sum(answer.error is None for answer in written), "seconds": seconds}

@@ -65,9 +65,7 @@ def _columns(declared: Mapping[str, Any]) -> Iterator[Column]:
             yield Column(name, **facts)
 
 
-TABLES = {
-    name: TableSchema(name, (*_columns({"every": "common"}), *_columns(known))) for name, known in _DECLARED["tables"].items()
-}
+TABLES = {name: TableSchema(name, (*_columns({"every": "common"}), *_columns(own))) for name, own in _DECLARED["tables"].items()}
 
 
 def table_of(asset: str) -> TableSchema | None:

@@ -56,7 +56,9 @@ CODE_VERSIONS: dict[str, int] = tomllib.loads(Path(__file__).with_name("code_ver
 def code_version(asset: str) -> str:
     """The version of the code that makes an asset; a KeyError where nothing declares one."""
     family, name = asset.split("/", maxsplit=1)[0], asset.rsplit("/", maxsplit=1)[-1]
-    return str(CODE_VERSIONS[family if family in CODE_VERSIONS else name])
+    if (named := family if family in CODE_VERSIONS else name) not in CODE_VERSIONS:
+        raise KeyError(f"{asset} has no number in lake/code_versions.toml: give it one below {named}")
+    return str(CODE_VERSIONS[named])
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,9 @@ def run_step(
                 log(f"{step.asset}: {lake.path_of(same)} is missing or damaged; making it again")
             for asset, read in upstream.items():
                 if not verify(lake, read):
-                    doing, where = f"read {asset}[{step.partition}] for {step.asset}", str(lake.path_of(read))
-                    raise PermanentError(
-                        doing, where=where, problem="it is missing or damaged", remedy=f"Materialize {asset} again"
-                    )
+                    said = {"problem": "it is missing or damaged", "remedy": f"Materialize {asset} again"}
+                    doing = f"read {asset}[{step.partition}] for {step.asset}"
+                    raise PermanentError(doing, where=str(lake.path_of(read)), **said)
             with files.scratch_folder(lake.root / "scratch") as scratch:
                 source, found = _description(step, build(Inputs(lake, upstream, scratch)), scratch)
                 made = receipt("success", **found)

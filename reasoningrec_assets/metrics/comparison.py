@@ -36,9 +36,7 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike) -> Comparison | 
     of_likes = (ranks[:, liked] - rankdata(scores[:, liked], axis=1)) / dislikes
     of_dislikes = 1 - (ranks[:, ~liked] - rankdata(scores[:, ~liked], axis=1)) / likes
     difference = float(np.subtract(*of_likes.mean(axis=1)))
-    spread = [
-        np.var(placed[0] - placed[1], ddof=1) / placed.shape[1] for placed in (of_likes, of_dislikes) if placed.shape[1] > 1
-    ]
+    spread = [np.var(one - other, ddof=1) / len(one) for one, other in (of_likes, of_dislikes) if len(one) > 1]
     error = float(np.sqrt(sum(spread)))
     z = difference / error if error else 0.0
     return Comparison(difference, error, z, float(2 * norm.sf(abs(z))))

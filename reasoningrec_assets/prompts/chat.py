@@ -39,7 +39,7 @@ class Chat:
             problem = "the prompt of a conversation with an answer does not start with the prompt without one"
             problem += " (a template that thinks aloud does this)"
             remedy = "Use a model or a chat_template.jinja whose assistant turn directly follows the generation prompt"
-            raise PermanentError("render an answer", where=str(self.tokenizer.name_or_path), problem=problem, remedy=remedy)
+            raise PermanentError("render an answer", where=self.tokenizer.name_or_path, problem=problem, remedy=remedy)
         ids = self.ids(whole[len(opened) :])
         end = int(self.tokenizer.eos_token_id)
         return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
@@ -57,9 +57,7 @@ class Chat:
             pieces = [self.tokenizer.convert_ids_to_tokens(ids[shown]) for ids in (yes, no)]
             problem = f"Yes and No are not one token each that differ: the answers go on with {pieces[0]} and {pieces[1]}"
             remedy = "Use a model whose tokenizer holds each label word as one token, or change ANSWERS in prompts/templates.py"
-            raise PermanentError(
-                "resolve the label tokens", where=str(self.tokenizer.name_or_path), problem=problem, remedy=remedy
-            )
+            raise PermanentError("resolve the label tokens", where=self.tokenizer.name_or_path, problem=problem, remedy=remedy)
         forms: dict[bool, tuple[int, ...]] = {}
         for liked, ids in written.items():
             word = ANSWERS[liked]

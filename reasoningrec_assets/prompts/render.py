@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reasoningrec_assets.prompts.templates import ANSWERS, TEXTS
+from reasoningrec_assets.prompts.templates import ANSWERS, INSTRUCTIONS, TEXTS, Reasons
 from reasoningrec_assets.prompts.text import one_line, plain_text
 
 MAX_FIELD = 300  # longest title or genre list in characters; some real titles are dumps of whole pages
@@ -85,23 +85,22 @@ def parse_answer(text: str) -> tuple[bool | None, str]:
 
 
 def student_record(
-    window: Window, *, liked: bool, reasoning: str, kind: str, label_only: bool = False, lists: bool = False, hints: str = ""
+    window: Window, *, liked: bool, reasoning: str, kind: str, reasons: Reasons = "after", lists: bool = False, hints: str = ""
 ) -> dict[str, str]:
     """Instruction, input and output of one student row, in the form that its variant asks for; `hints` end the input.
 
     With `lists` it is TALLRec's: titles alone, first those that the user liked, then those that he did not.
 
-    The label comes before the reasoning on purpose: with it last, teacher forcing shows the model the reasoning, which
-    gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
+    The reason comes after the label, in the paper's form, on purpose: where it comes before, teacher forcing shows the model
+    a text that gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
     """
-    instruction = TEXTS["label_instruction" if label_only else "student_instruction"]
     if lists:
         titled = [(_bare(item), tag) for item, tag in window.history]
         window = Window(tuple(sorted(titled, key=lambda pair: not pair[1])), _bare(window.target))
     order = "those liked first" if lists else "oldest first"
     asked = TEXTS["student_input"].format(hints=hints, order=order, **_shown(window, kind))
-    answer = student_answer(liked=liked, reasoning="" if label_only else reasoning)
-    return {"instruction": instruction.format(kind=kind), "input": asked, "output": answer}
+    answer = student_answer(liked=liked, reasoning=reasoning if reasons else "", first=reasons == "before")
+    return {"instruction": TEXTS[INSTRUCTIONS[reasons]].format(kind=kind), "input": asked, "output": answer}
 
 
 class _Share(float):
@@ -119,9 +118,10 @@ def grounding(figures: Mapping[str, float], kind: str) -> str:
     return "".join(TEXTS[template].format(kind=kind, **known) for figure, template in said.items() if figure in known)
 
 
-def student_answer(*, liked: bool, reasoning: str) -> str:
-    """The answer that the student learns: the prediction, then the reasoning on one line where there is one."""
-    return TEXTS["student_output"].format(answer=ANSWERS[liked], reasoning=one_line(reasoning)).rstrip()
+def student_answer(*, liked: bool, reasoning: str, first: bool = False) -> str:
+    """The answer that the student learns: the prediction, then the reasoning on one line where there is one, or `first`."""
+    text = TEXTS["reason_first_output" if first else "student_output"]
+    return text.format(answer=ANSWERS[liked], reasoning=one_line(reasoning)).strip()
 
 
 def student_message(record: Mapping[str, str]) -> str:

@@ -97,10 +97,8 @@ def train_adapter(
         progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
         progress.tokens += sum(len(row.prompt) + len(row.answer) for row in rows)
         progress.step, progress.seconds = progress.step + 1, progress.seconds + time.monotonic() - clock
-        speed = progress.tokens / progress.seconds
-        log(
-            f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s"
-        )
+        at, speed = f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}", progress.tokens / progress.seconds
+        log(f"{at}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s")
         if place + 1 == steps:
             clock = time.monotonic()
             if _validated(run, progress, valid, steps, tokens_per_batch):
@@ -143,7 +141,7 @@ def _validated(run: "_Run", progress: Progress, valid: Sequence[EncodedRow], ste
     found, before = auc([row.label for row in valid], scores), [epoch.valid_auc for epoch in progress.epochs]
     losses, earlier = progress.losses[-steps:], sum(epoch.seconds for epoch in progress.epochs)
     progress.epochs.append(Epoch(len(before) + 1, sum(losses) / len(losses), found, progress.seconds - earlier))
-    shown = "not defined, one class only" if found is None else f"{found:.3f}"
+    shown = "not defined: no row, or one class only" if found is None else f"{found:.3f}"
     run.log(f"epoch {len(before) + 1}: mean loss {progress.epochs[-1].train_loss:.3f}, validation AUC {shown}")
     # without an AUC the latest epoch counts as best
     if better := found is None or all(auc is None or found > auc for auc in before):

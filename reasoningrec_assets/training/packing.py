@@ -125,11 +125,9 @@ def _attend(
 
     parts: list[Any] = []
     for spans, seen in row_segments:
-        keys, values = (
-            torch.cat([states[:, :, span] for span in spans], 2) if seen is not None else states[:, :, spans[0]]
-            for states in (key, value)
-        )
+        *before, last = spans
+        keys, values = (torch.cat([x[:, :, span] for span in spans], 2) if before else x[:, :, last] for x in (key, value))
         attend = torch.nn.functional.scaled_dot_product_attention
-        own = query[:, :, spans[-1]]
+        own = query[:, :, last]
         parts.append(attend(own, keys, values, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=True))
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import math
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.generation.engines.transformers import open_engine
 from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
-from reasoningrec_assets.generation.run import write_texts
+from reasoningrec_assets.generation.run import Written, write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
@@ -30,6 +32,7 @@ from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import grounding, student_answer, student_record, swap_history
+from reasoningrec_assets.prompts.text import one_line
 from reasoningrec_assets.settings import EngineSettings, SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.variants import Variant
@@ -71,7 +74,7 @@ def build_splits(
             known |= {"likes": sum(tags), "shown": len(tags), "often": sum(tags) / len(tags)}
             known |= {"late_likes": sum(late), "late": len(late), "lately": sum(late) / len(late)}
         told: dict[str, Any] = {"liked": bool(row["label"]), "reasoning": reasoning.get(window_name(row), "")}
-        form: dict[str, Any] = {"label_only": not variant.reasoning, "lists": variant.lists, "kind": dataset.item_kind}
+        form: dict[str, Any] = {"reasons": variant.reasoning, "lists": variant.lists, "kind": dataset.item_kind}
         return student_record(context.window(row), **told, **form, hints=grounding(known, dataset.item_kind))
 
     sizes = Counter(str(row["split"]) for row in chosen)
@@ -98,10 +101,13 @@ def _figures(dataset: Dataset, variant: Variant, tables: Mapping[str, Path], ear
     return found
 
 
-def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, checkpoints: Path, log: Log = print) -> Output:
+def train(
+    inputs: Inputs, variant: Variant, settings: TrainingSettings, tokens_per_batch: int, *, checkpoints: Path, log: Log = print
+) -> Output:
     """Fine-tune the student on ``sft_splits`` and seal its adapter into a folder that says what it is.
 
-    A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time.
+    A killed training goes on from the last of its `checkpoints`, a folder that no other one uses at the same time. Where the
+    reason comes first, no row validates: nobody wrote the reasons that their labels would follow.
     """
     from reasoningrec_assets.training.checkpoints import Checkpoints
     from reasoningrec_assets.training.several import train_on
@@ -117,7 +123,7 @@ def train(inputs: Inputs, settings: TrainingSettings, tokens_per_batch: int, *, 
     decides |= {"chat_template": sha256_json(chat.tokenizer.chat_template)}
     folder = inputs.scratch / "adapter"
     known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
-    known |= {"train": learned, "valid": valid, "folder": folder}
+    known |= {"train": learned, "valid": [] if variant.reasoning == "before" else valid, "folder": folder}
     with compute.lease(count=settings.processes, log=log) as device:
         kept = Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log)
         result = train_on(settings.processes, kept, inputs.scratch, device=device, **known)
@@ -139,12 +145,12 @@ Answering = Callable[..., tuple[list[float], dict[str, str], dict[str, float]]]
 
 @contextlib.contextmanager
 def open_student(
-    inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+    inputs: Inputs, variant: Variant, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Generator[tuple[Answering, str]]:
     """The student, or without a ``lora_model`` its base, answering rows of the form of ``sft_splits``; and its device.
 
-    An explanation continues from the label that the model itself predicted, never from the true one. A row longer than
-    `max_tokens` loses its oldest history, as in training.
+    An explanation continues from the label that the model itself predicted, never from the true one; where the variant reasons
+    first, the score follows the model's own reason. A row longer than `max_tokens` loses its oldest history, as in training.
     """
     from reasoningrec_assets.training.scoring import label_log_odds
 
@@ -161,15 +167,26 @@ def open_student(
 
         def answer(rows: Sequence[dict[str, Any]], choose: Callable[[Sequence[float]], list[int]]) -> Any:
             encoded, budget = encode_rows(rows, engine.chat, max_tokens=max_tokens), scoring.tokens_per_batch
+            names, first = [window_name(row) for row in rows], variant.reasoning == "before"
+            begun = [""] * len(rows)  # what each answer begins with before its score, and before its explanation
+
+            def write(places: Sequence[int]) -> Written:
+                return write_texts(places, lambda at: Request(names[at], encoded[at].message, prefill=begun[at]), writer)
+
+            if first:
+                written = write(range(len(rows)))
+                reasons = (one_line(re.split(r"(?i)\n\W*prediction\b", text.text, maxsplit=1)[0]) for text in written.texts)
+                begun = [reason and f"{reason}\n" for reason in reasons]
+                longer = [engine.chat.prompt(row.message, begin) for row, begin in zip(encoded, begun, strict=True)]
+                encoded = [replace(row, prompt=prompt) for row, prompt in zip(encoded, longer, strict=True)]
             scores = label_log_odds(engine.model, encoded, engine.chat, tokens_per_batch=budget, device=engine.device, log=log)
-
-            def ask(index: int) -> Request:
-                label = student_answer(liked=scores[index] > 0, reasoning="")
-                return Request(window_name(rows[index]), encoded[index].message, prefill=f"{label}\n")
-
-            explained = write_texts(choose(scores), ask, writer)
-            dropped = {"history_lines_dropped": float(sum(row.dropped for row in encoded))}
-            return scores, {text.row: text.text for text in explained.texts}, explained.metrics | dropped
+            if first:
+                texts = {names[at]: begun[at].rstrip() for at in choose(scores)}
+            else:
+                begun = [f"{student_answer(liked=score > 0, reasoning='')}\n" for score in scores]
+                written = write(choose(scores))
+                texts = {text.row: text.text for text in written.texts}
+            return scores, texts, written.metrics | {"history_lines_dropped": float(sum(row.dropped for row in encoded))}
 
         yield answer, engine.device
 
@@ -180,7 +197,7 @@ def probability(score: float) -> float:
 
 
 def predict(
-    method: str, inputs: Inputs, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+    method: str, inputs: Inputs, variant: Variant, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
 
@@ -189,7 +206,7 @@ def predict(
     adapter = inputs.find("lora_model")
     rows = [row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
-    with open_student(inputs, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
+    with open_student(inputs, variant, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
         swapped = _swapped(rows, wanted[: scoring.swapped_rows])
         asked = [*wanted, *range(len(rows), len(rows) + len(swapped))]
         scores, explanations, figures = answer([*rows, *swapped.values()], lambda _: asked)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from reasoningrec_assets.prompts.templates import Reasons
 from reasoningrec_assets.settings import SectionName
 
 Hint = Literal["history", "item", "factorisation"]
@@ -19,7 +20,7 @@ class Variant:
     name: str
     descriptions: bool = False
     profile: bool = False
-    reasoning: bool = False  # it explains its prediction; else the label is all that it learns
+    reasoning: Reasons = ""  # where its reason stands beside its prediction; else the label is all that it learns
     lists: bool = False  # TALLRec's form: titles alone, those liked first
     given: bool = False  # rows made elsewhere, in the published code's files: see `exchange`
     earlier: int = 0  # so many of a train row's history are targets too, each after what came before it
@@ -37,7 +38,7 @@ class Variant:
         if self.given:
             return ("raw_dataset",)
         wanted = {"item_descriptions": self.descriptions, "user_profiles": self.profile}
-        wanted |= {"reasoning_labels": self.reasoning, "cleaned_interactions": bool(self.hints)}
+        wanted |= {"reasoning_labels": bool(self.reasoning), "cleaned_interactions": bool(self.hints)}
         return ("interaction_windows", "items", *(table for table, used in wanted.items() if used))
 
     def asset(self, table: str) -> str:

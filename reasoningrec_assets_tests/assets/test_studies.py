@@ -9,6 +9,10 @@ import pytest
 
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.models import store
+from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.prompts.render import student_message
 from reasoningrec_assets.training.variants import VARIANTS
 
 
@@ -31,6 +35,39 @@ def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
     assert set(table["method"].to_pylist()) == {"no_profile"}
     shown = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("study/no_profile/sft_splits", "ml100k")))["input"]
     assert not any("User profile" in text for text in shown.to_pylist())
+
+
+@pytest.mark.slow
+def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
+    import torch
+
+    pipeline.run(selection='+key:"study/reason_first/predictions"')
+    splits, adapter, made = (
+        pipeline.lake.newest(f"study/reason_first/{table}", "ml100k") for table in ("sft_splits", "lora_model", "predictions")
+    )
+    rows = {(row["split"], row["user_id"]): row for row in read_rows(pipeline.lake.path_of(splits))}
+    learned = [row for (split, _), row in rows.items() if split == "train"]
+    assert all(row["output"].splitlines()[-1] == f"Prediction: {'Yes' if row['label'] else 'No'}" for row in learned)
+    assert any("\n" in row["output"] for row in learned)
+    assert "valid_auc" not in adapter.metrics, "nobody wrote the reasons that the validation labels would follow"
+
+    folder = store.resolve(made.models[0]["reference"], pipeline.lake.root)
+    chat = Chat(store.load_tokenizer(folder))
+    model = store.with_adapter(store.load_causal_model(folder, "float32", "cpu"), pipeline.lake.path_of(adapter))
+    labels = chat.label_tokens()
+
+    def log_odds(row, begin):
+        ids = [*chat.prompt(student_message(rows[row["split"], row["user_id"]]), begin), *labels.prefix]
+        with torch.inference_mode():
+            last = model(torch.tensor([ids])).logits[0, -1].float()
+        return float(last[list(labels.yes)].logsumexp(0) - last[list(labels.no)].logsumexp(0))
+
+    explained = [row for row in read_rows(pipeline.lake.path_of(made)) if row["explanation"]]
+    scores = [row["score"] for row in explained]
+    after = [log_odds(row, f"{row['explanation']}\n") for row in explained]
+    at_once = [log_odds(row, "") for row in explained]
+    assert scores == pytest.approx(after, abs=0.05), "bf16 beside fp32"
+    assert scores != pytest.approx(at_once, abs=0.05)
 
 
 def test_every_variant_has_a_job_and_a_branch_that_ends_in_predictions(pipeline):

@@ -80,6 +80,13 @@ def test_a_student_record_puts_the_label_before_the_reasoning_and_tags_the_histo
     assert "User profile: Likes crime." in record["input"]
 
 
+def test_where_the_reason_comes_first_the_label_ends_the_answer():
+    record = student_record(WINDOW, liked=True, reasoning="They like\ncrime.", kind="movie", reasons="before")
+    assert record["output"] == "They like crime.\nPrediction: Yes"
+    assert record["instruction"].endswith('answer with "Prediction: Yes" or "Prediction: No" on the second line.')
+    assert student_record(WINDOW, liked=False, reasoning="", kind="movie", reasons="before")["output"] == "Prediction: No"
+
+
 def test_a_student_record_never_shows_the_label_in_its_question():
     liked, disliked = (student_record(WINDOW, liked=label, reasoning="x", kind="movie") for label in (True, False))
     assert student_message(liked) == student_message(disliked)
@@ -165,7 +172,7 @@ def test_page_text_is_shown_as_a_reader_sees_it_and_cut_fields_are_counted():
 def test_a_label_only_record_asks_for_no_reason_and_hints_end_its_question():
     history = {"likes": 1.0, "shown": 2.0, "often": 0.5, "late_likes": 1.0, "late": 1.0, "lately": 1.0}
     hints = grounding(history | {"share": 0.634, "expected": 1.0}, "movie")
-    record = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", label_only=True, hints=hints)
+    record = student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", reasons="", hints=hints)
     assert record["output"] == "Prediction: Yes"
     assert "reason" not in record["instruction"]
     assert record["input"].endswith(
