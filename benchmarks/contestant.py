@@ -24,7 +24,10 @@ SHARE = 0.3  # of a card: several contestants are loaded at once
 
 
 def requests_of(order: dict) -> list[Request]:
-    """The requests that an order names; each round's differ from the start, so that no engine finds them computed."""
+    """The requests that an order names; each round's differ from the start, so that no engine finds them computed.
+
+    Of a ``sample`` of 8 it is every eighth, in each round another one.
+    """
     makers = {"descriptions": inputs.descriptions, "reasonings": inputs.reasonings, "targets": inputs.many_targets}
     return [replace(request, message=f"({order['round']}) {request.message}") for request in makers[order["set"]](order["size"])]
 
@@ -42,7 +45,8 @@ def main(kind: str, *flags: str) -> None:
     with open_engine(settings, str(folder), CACHE, batch_size=BATCH, log=lambda line: print(line, file=sys.stderr)) as engine:
 
         def work(order: dict) -> dict[str, float]:
-            requests, tokens = requests_of(order), order["tokens"]
+            requests, tokens, parts = requests_of(order), order["tokens"], order.get("sample", 1)
+            requests = requests[order["round"] % parts :: parts]
             if order.get("shuffled"):
                 return shuffled(engine, requests, tokens)
             root = fresh_folder()

@@ -20,7 +20,7 @@ def main(model_folder, prompts_path, dtype):
     print("@" + json.dumps({"start_seconds": time.monotonic() - started}), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        texts = prompts[f"{order['set']}/{order['round']}"]
+        texts = prompts[f"{order['set']}/{order['round']}"][order["round"] % order["sample"] :: order["sample"]]
         began = time.monotonic()
         written = 0
         for start in range(0, len(texts), BATCH):
