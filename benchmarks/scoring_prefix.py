@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import students
 from benchmarks.harness import Contestant, Figure, median_ratio, ours, rounds
-from reasoningrec_assets.training.packing import pack
+from reasoningrec_assets.models.packing import pack
 
 
 def run(quick: bool) -> list[Figure]:

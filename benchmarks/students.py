@@ -59,7 +59,7 @@ def synthetic_rows(count: int, shortest: int = 300, longest: int = 900) -> list[
         tokens = [drawn.randint(1000, 40000) for _ in range(length)]
         liked = number % 2 == 0
         answer = [*labels.prefix, (labels.yes if liked else labels.no)[0], *tokens[-length // 10 :]]
-        made.append(EncodedRow(f"row {number}", "", tokens[: length - len(answer)], answer, liked, 0))
+        made.append(EncodedRow(f"row {number}", f"{number}", "", tokens[: length - len(answer)], answer, liked, 0))
     return made
 
 
@@ -141,7 +141,7 @@ def main(work: str, dtype: str, *flags: str) -> None:
         return
     model = store.load_causal_model(store.resolve(MODEL, CACHE), dtype, device.torch_name)
     if "unshared" in flags:
-        from reasoningrec_assets.training import packing
+        from reasoningrec_assets.models import packing
 
         packing.SHORTEST = sys.maxsize
 

@@ -11,8 +11,7 @@ class PlatformError(Exception):
     """
 
     def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:
-        self.problem = problem
-        self.remedy = remedy
+        self.problem, self.remedy = problem, remedy
         super().__init__(f"Could not {attempted} ({where}): {problem}. {remedy}.")
 
 

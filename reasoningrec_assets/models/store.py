@@ -145,6 +145,8 @@ def load_causal_model(
     """
     import transformers
 
+    from reasoningrec_assets.models import packing
+
     transformers.utils.logging.disable_progress_bar()  # hundreds of redrawn lines in a Dagster log
     nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
     rules: Any = {"none": None, "int8": {"load_in_8bit": True}, "nf4": nf4}[quantization]
@@ -155,6 +157,8 @@ def load_causal_model(
     load["quantization_config"] = transformers.BitsAndBytesConfig(**rules) if rules else None
     with readable(folder):
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **load, **_LOCAL).eval()
+    if model.config._attn_implementation == "sdpa":
+        packing.install(model)
     for layer in model.modules() if quantization == "nf4" else ():
         # or bitsandbytes, on a processor with bf16, packs the weights at the first validation for a kernel without gradients
         layer.support_avx512bf16_for_cpu = False

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from reasoningrec_assets.models.packing import hidden_states, pack, packs_by_tokens
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.training.encode import EncodedRow
-from reasoningrec_assets.training.packing import hidden_states, pack, packs_by_tokens
 
 
 def label_log_odds(

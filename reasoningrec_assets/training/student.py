@@ -173,8 +173,8 @@ def open_student(
             def write(places: Sequence[int]) -> Written:
                 return write_texts(places, lambda at: Request(names[at], encoded[at].message, prefill=begun[at]), writer)
 
+            written: Any = write(range(len(rows))) if first else None
             if first:
-                written = write(range(len(rows)))
                 reasons = (one_line(re.split(r"(?i)\n\W*prediction\b", text.text, maxsplit=1)[0]) for text in written.texts)
                 begun = [reason and f"{reason}\n" for reason in reasons]
                 longer = [engine.chat.prompt(row.message, begin) for row, begin in zip(encoded, begun, strict=True)]

@@ -4,7 +4,7 @@ import torch
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.generation.engines.transformers import TransformersEngine
 from reasoningrec_assets.generation.requests import Request, Sampling
-from reasoningrec_assets.models import prefix
+from reasoningrec_assets.models import packing
 from reasoningrec_assets.models.store import load_causal_model, load_tokenizer
 from reasoningrec_assets.prompts.chat import Chat
 
@@ -31,7 +31,7 @@ def test_a_batch_answers_like_single_requests(engine):
 
 def test_sharing_the_prefix_changes_no_answer(engine, monkeypatch):
     shared = answers(engine, MESSAGES)
-    monkeypatch.setattr(prefix, "SHORTEST", 10**9)
+    monkeypatch.setattr(packing, "SHORTEST", 10**9)
     assert [answer.text for answer in answers(engine, MESSAGES)] == [answer.text for answer in shared]
 
 
@@ -59,10 +59,10 @@ def test_a_seeded_draw_repeats_and_another_seed_draws_otherwise(engine):
 
 
 def test_the_common_prefix_leaves_every_row_a_token():
-    assert prefix.common_prefix([[1] * 20, [1] * 20]) == [1] * 19
-    assert prefix.common_prefix([list(range(30)), [*range(18), 99, 98]]) == list(range(18))
-    assert prefix.common_prefix([[1, 2, 3], [1, 2, 4]]) == []
-    assert prefix.common_prefix([[1] * 20]) == []
+    assert packing.common_prefix([[1] * 20, [1] * 20]) == [1] * 19
+    assert packing.common_prefix([list(range(30)), [*range(18), 99, 98]]) == list(range(18))
+    assert packing.common_prefix([[1, 2, 3], [1, 2, 4]]) == []
+    assert packing.common_prefix([[1] * 20]) == []
 
 
 def test_answers_are_one_of_the_choices(engine):

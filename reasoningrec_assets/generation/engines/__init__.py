@@ -34,8 +34,7 @@ def prompts_that_fit(
     chunk: Sequence[Keyed], chat: Chat, sampling: Sampling, context: int
 ) -> tuple[dict[str, list[int]], dict[str, Answer]]:
     """By key, the prompts in tokens that a model's context can hold, and answers to the others: flagged, never cut in silence."""
-    prompts: dict[str, list[int]] = {}
-    flagged: dict[str, Answer] = {}
+    prompts, flagged = dict[str, list[int]](), dict[str, Answer]()
     new = sampling.max_new_tokens
     for key, request in chunk:
         ids = chat.prompt(request.message, request.prefill)

@@ -16,7 +16,6 @@ from reasoningrec_assets.generation.engines import prompts_that_fit
 from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
-from reasoningrec_assets.models.prefix import common_prefix, prefix_cache
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
 
@@ -33,13 +32,9 @@ class TransformersEngine:
     """
 
     def __init__(self, model: Any, chat: Chat, device: str, *, batch_size: int = 64, log: Callable[[str], None] = print) -> None:
-        self.model = model
-        self.chat = chat
-        self.device = device
-        self.batch_size = batch_size
+        self.model, self.chat, self.device, self.log = model, chat, device, log
         self.context = int(getattr(model.config, "max_position_embeddings", 0)) or 2**31
-        self.log = log
-        self._halvings = 0
+        self.batch_size, self._halvings = batch_size, 0
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
         """Answer a chunk batch by batch; a prompt that the model's context cannot hold is flagged."""
@@ -72,6 +67,8 @@ class TransformersEngine:
     def _batch(self, keys: Sequence[str], prompts: dict[str, list[int]], sampling: Sampling) -> list[Answer]:
         """Answer one batch: what all its prompts begin with is computed once, the rest is padded on the left to the longest."""
         import torch
+
+        from reasoningrec_assets.models.packing import common_prefix, prefix_cache
 
         started = time.monotonic()
         rows = [prompts[key] for key in keys]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.models import packing
 from reasoningrec_assets.models.store import load_causal_model
-from reasoningrec_assets.training import packing
 
 DRAW = random.Random(3)
 
@@ -60,3 +60,25 @@ def test_a_model_that_looks_back_over_less_than_a_row_is_refused(tiny_model):
     with pytest.raises(PermanentError, match="looks back over 16 tokens"):
         packing.hidden_states(model, packing.pack([tokens(17)]), "cpu")
     packing.hidden_states(model, packing.pack([tokens(16)]), "cpu")
+
+
+def test_a_step_of_generation_attends_as_sdpa_does_without_copies_of_its_keys(tiny_model, monkeypatch):
+    model = load_causal_model(tiny_model, "float32", "cpu")
+    assert model.config.num_key_value_heads < model.config.num_attention_heads
+    ids = torch.tensor([[0] * 5 + tokens(7), tokens(12)])  # the first is padded
+    told = {"attention_mask": (ids > 0).long(), "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    told |= {"output_logits": True, "return_dict_in_generate": True}
+    lengths = []
+    plain = packing.sdpa_attention_forward
+
+    def watched(module, query, *rest, **more):
+        lengths.append(query.shape[2])
+        return plain(module, query, *rest, **more)
+
+    monkeypatch.setattr(packing, "sdpa_attention_forward", watched)
+    found = model.generate(ids, **told)
+    assert set(lengths) == {12}, "the prompt goes the usual way, and nothing else"
+    model.set_attn_implementation("sdpa")
+    expected = model.generate(ids, **told)
+    assert len(found.logits) == 6
+    assert torch.allclose(torch.stack(found.logits), torch.stack(expected.logits), atol=1e-5)

@@ -1,7 +1,8 @@
 """Rows of tokens laid end to end without padding, what they begin with in common laid once, and attention that keeps them apart.
 
 A row is a path of segments: itself, or what it shares with other rows and then its own rest. Each token attends to the
-tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding).
+tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding). Generation packs
+nothing: it shares what a whole batch begins with, and attends without a copy of the keys for each of its heads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 from reasoningrec_assets.errors import PermanentError
 
-SHORTEST = 16  # tokens below which a common beginning is laid twice: a segment of its own costs more
+SHORTEST = 16  # tokens below which a common beginning is computed twice: a segment or a pass of its own costs more
 _ATTENTION = "rows_apart"
 Spans = tuple[slice, ...]  # runs of packed tokens, one after another: a path that rows share, up to the last of them
 
@@ -66,6 +67,22 @@ def _common(rows: Sequence[list[int]]) -> int:
     return next((place for place, (one, other) in enumerate(zip(low, high, strict=False)) if one != other), len(low))
 
 
+def common_prefix(rows: Sequence[list[int]]) -> list[int]:
+    """The tokens that all rows begin with, at least one token short of the shortest row; empty where too few."""
+    shared = min(_common(rows), min(map(len, rows)) - 1)
+    return rows[0][:shared] if len(rows) > 1 and shared >= SHORTEST else []
+
+
+def prefix_cache(model: Any, prefix: list[int], rows: int, device: str) -> Any:
+    """Keys and values that a causal language model has for a prefix, for a batch of `rows`; None where the prefix is empty."""
+    if not prefix:
+        return None
+    with torch.inference_mode():
+        cache = model.get_decoder()(input_ids=torch.tensor([prefix], device=device), use_cache=True).past_key_values
+        cache.batch_repeat_interleave(rows)
+    return cache
+
+
 def packs_by_tokens(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
     """Indices of rows, those that begin alike together, in groups whose packs have at most about `budget` tokens each."""
     order = sorted(range(len(rows)), key=rows.__getitem__)
@@ -81,6 +98,13 @@ def packs_by_tokens(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
     return groups if order else []
 
 
+def install(model: Any) -> None:
+    """Have a transformers model attend by `_attend` from now on."""
+    AttentionInterface.register(_ATTENTION, _attend)
+    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(_ATTENTION)
+
+
 def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     """The model's last hidden states of the packed tokens, of shape (tokens, width)."""
     decoder = model.get_decoder()
@@ -90,10 +114,7 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
         remedy = "Use a base with full attention, or set a smaller max_tokens"
         raise PermanentError("pack rows", where=type(decoder).__name__, problem=problem, remedy=remedy)
     if decoder.config._attn_implementation != _ATTENTION:
-        # generation, which packs nothing, goes on with sdpa
-        AttentionInterface.register(_ATTENTION, _attend)
-        AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
-        decoder.set_attn_implementation(_ATTENTION)
+        install(decoder)
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
     segments = [(path, _mask(path, device)) for path in packed.segments]
     # a mask of four dimensions is passed on as it is: none is made for the whole pack
@@ -109,25 +130,22 @@ def _mask(path: Spans, device: str) -> Any:
 
 
 def _attend(
-    module: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any,
-    *,
-    row_segments: Any = None,
-    scaling: float | None = None,
-    **more: Any,
+    module: Any, query: Any, key: Any, value: Any, mask: Any, *, row_segments: Any = None, scaling: Any = None, **more: Any
 ) -> tuple[Any, None]:
     """Attention of the shape that transformers calls, segment by segment: query (1, heads, tokens, width of a head)."""
+    attend = torch.nn.functional.scaled_dot_product_attention
     if row_segments is None:
-        return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
-
+        whole = query.shape[2] > 1 or key.shape[1] == query.shape[1]
+        if whole or mask is None or mask.shape[1] > 1 or more.get("position_bias") is not None:
+            return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
+        # A step of generation: a row's one new token sees all that its mask leaves, so the heads that share their keys can be so
+        # many tokens of one head. By itself, sdpa copies the keys for each of them at every step.
+        found = attend(query.reshape(len(query), key.shape[1], -1, query.shape[-1]), key, value, attn_mask=mask, scale=scaling)
+        return found.flatten(1, 2)[:, None], None
     parts: list[Any] = []
     for spans, seen in row_segments:
         *before, last = spans
         keys, values = (torch.cat([x[:, :, span] for span in spans], 2) if before else x[:, :, last] for x in (key, value))
-        attend = torch.nn.functional.scaled_dot_product_attention
         own = query[:, :, last]
         parts.append(attend(own, keys, values, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=True))
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
