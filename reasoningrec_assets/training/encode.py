@@ -13,7 +13,6 @@ class EncodedRow:
     """One student row in tokens."""
 
     row: str  # user and target, for messages about the row
-    user: str
     message: str
     prompt: list[int]  # up to where the assistant starts to write
     answer: list[int]  # the whole answer, end of turn included
@@ -31,8 +30,7 @@ def encode_rows(rows: Iterable[Mapping[str, object]], chat: Chat, *, max_tokens:
 
 
 def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRow:
-    user = str(row["user_id"])
-    name = f"user {user}, item {row['target_item_id']}"
+    name = f"user {row['user_id']}, item {row['target_item_id']}"
     record = {"instruction": str(row["instruction"]), "input": str(row["input"])}
     dropped = 0
     while True:
@@ -40,7 +38,7 @@ def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRo
         prompt, answer = chat.prompt(message), chat.answer(message, str(row["output"]))
         length = len(prompt) + len(answer)
         if length <= max_tokens:
-            return EncodedRow(name, user, message, prompt, answer, bool(row["label"]), dropped)
+            return EncodedRow(name, message, prompt, answer, bool(row["label"]), dropped)
         shorter = drop_oldest(record["input"])
         if shorter is None:
             problem = f"it has {length} tokens with one history line, the limit is {max_tokens}"

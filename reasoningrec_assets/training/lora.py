@@ -85,19 +85,13 @@ def train_adapter(
     chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
     run = _Run(_adapted(base, settings, device), chat, settings, device, log)
     progress, best = run.restored(checkpoints)
-    rows_of: dict[str, list[int]] = {}
-    for index, row in enumerate(train):
-        rows_of.setdefault(row.user, []).append(index)
-    users = list(rows_of.values())
     steps = -(-len(train) // settings.batch_size)
     total, warmup = steps * settings.epochs, max(1, len(train) // (2 * settings.batch_size))
     while progress.step < total and len(progress.epochs) - progress.best_epoch < settings.patience:
         clock = time.monotonic()
         number, place = divmod(progress.step, steps)
-        # Drawn anew for each epoch, so that a checkpoint need not hold it. One user's rows stand together, so that what they begin
-        # with in common, which is nearly all of an earlier target's row, is computed once.
-        drawn = torch.randperm(len(users), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
-        order = [index for user in drawn for index in users[user]]
+        # drawn anew for each epoch, so that a checkpoint need not hold it
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
         torch.manual_seed((settings.seed * 1_000_003 + progress.step) * 1024 + run.place)  # of the dropout
         rows = [train[index] for index in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
         progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
