@@ -28,16 +28,28 @@ ROWS = {
 }
 
 
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows):
-    model = load_causal_model(tiny_model, "float32", "cpu")
+def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows, dtype, near):
+    model = load_causal_model(tiny_model, dtype, "cpu")
     packed = packing.pack(rows)
     with torch.inference_mode():
         states = packing.hidden_states(model, packed, "cpu")
         for row, places in zip(rows, packed.places, strict=True):
             assert [packed.ids[place] for place in places] == row
             alone = model.get_decoder()(input_ids=torch.tensor([row])).last_hidden_state[0]
-            torch.testing.assert_close(states[places], alone, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(states[places], alone, rtol=10 * near, atol=near)
+
+
+def test_attention_by_two_products_has_the_values_and_the_gradients_of_sdpa():
+    query, key, value = (torch.randn(1, heads, length, 8, requires_grad=True) for heads, length in ((6, 5), (2, 9), (2, 9)))
+    seen = torch.ones(5, 9, dtype=torch.bool).tril(4)
+    added = torch.zeros(5, 9).masked_fill(~seen, -torch.inf)
+    found = packing._weighted(query, key, value, added, 0.3)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(found, expected)
+    for mine, theirs in zip(*(torch.autograd.grad((x**2).sum(), (query, key, value)) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_what_rows_begin_with_is_laid_once():

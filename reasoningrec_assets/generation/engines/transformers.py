@@ -59,8 +59,7 @@ class TransformersEngine:
             problem = f"memory ran out, after the batch was halved {self._halvings} times"
             remedy = "Set a smaller batch_size or max_new_tokens, a quantised base, or another device"
             raise PermanentError("write a batch of texts", where=where, problem=problem, remedy=remedy) from error
-        self._halvings += 1
-        self.batch_size = size // 2
+        self._halvings, self.batch_size = self._halvings + 1, size // 2
         store.free_memory()
         self.log(f"memory ran out on {self.device} with {size} requests at once: going on with {self.batch_size}")
 
@@ -78,10 +77,9 @@ class TransformersEngine:
         width = max(map(len, rests))
         pad, end = self.chat.tokenizer.pad_token_id, self.chat.tokenizer.eos_token_id
         # the padding stands between the shared prefix and the rest; positions are counted over the mask, so it takes none
-        ids = torch.tensor([prefix + [pad] * (width - len(rest)) + rest for rest in rests], device=self.device)
-        mask = torch.tensor(
-            [[1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest) for rest in rests], device=self.device
-        )
+        laid = [prefix + [pad] * (width - len(rest)) + rest for rest in rests]
+        seen = [[1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest) for rest in rests]
+        ids, mask = (torch.tensor(values, device=self.device) for values in (laid, seen))
         warm = sampling.temperature > 0
         if warm:  # one seed per batch, drawn from what is in it: the same batch draws the same answers
             torch.manual_seed(int(sha256_json([sampling.seed, list(keys)])[:15], 16))
@@ -98,8 +96,7 @@ class TransformersEngine:
             stopped = end in row
             new = row[: row.index(end)] if stopped else row
             text, reason = self.chat.decode(new), "stop" if stopped else "length"
-            tokens = len(new) + stopped
-            answers.append(Answer(key, text, reason, len(prompts[key]), tokens, seconds, first_logprobs=logprobs))
+            answers.append(Answer(key, text, reason, len(prompts[key]), len(new) + stopped, seconds, first_logprobs=logprobs))
         return answers
 
     def _allowed(self, choices: Sequence[str], start: int) -> "Callable[[int, torch.Tensor], list[int]]":
@@ -145,8 +142,7 @@ def open_engine(
         model = store.load_causal_model(folder, device.dtype, device.torch_name, quantization=settings.quantization)
         if settings.adapter:
             model = store.with_adapter(model, Path(settings.adapter))
-        chat = Chat(store.load_tokenizer(folder))
-        engine = TransformersEngine(model, chat, device.torch_name, batch_size=batch_size, log=log)
+        engine = TransformersEngine(model, Chat(store.load_tokenizer(folder)), device.torch_name, batch_size=batch_size, log=log)
         try:
             yield engine
         finally:
