@@ -1,8 +1,6 @@
 """``python -m reasoningrec_assets.catalog``: the commands of ``python -m reasoningrec_assets``, by their older name."""
 
-import sys
-
 from reasoningrec_assets.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

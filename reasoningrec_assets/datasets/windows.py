@@ -21,9 +21,7 @@ _LEAVE_LAST_OUT_COUNTS = {"users_below_four_rows", "users_with_short_history"}
 _TEMPORAL_COUNTS = {"targets_without_history", "targets_over_limit", "windows_with_short_history", "train", "valid", "test"}
 
 
-def build(
-    dataset: Dataset, interactions: Path, temp_directory: Path | None = None
-) -> "tuple[pa.RecordBatchReader, dict[str, int]]":
+def build(dataset: Dataset, interactions: Path, scratch: Path | None = None) -> "tuple[pa.RecordBatchReader, dict[str, int]]":
     """The windows of the dataset, sorted by split (train, valid, test), user id and time, to be read once; and counts.
 
     Leave-last-out (paper section 4): with s a user's items in time order and H the history length, the targets are s[-3]
@@ -38,7 +36,7 @@ def build(
 
     Under both, a profile item is never an item that is one of the user's targets.
     """
-    connection = connect(temp_directory=temp_directory)
+    connection = connect(temp_directory=scratch)
     train, valid, test = dataset.cuts or (2**62,) * 3
     history, temporal = dataset.history_length, bool(dataset.cuts)
     values: dict[str, Any] = {"interactions": interactions, "shortest": MIN_SEQUENCE, "at_once": USERS_AT_ONCE}

@@ -77,8 +77,7 @@ def _execute(
         written += answers
         if all(answer.error for answer in answers):  # the server may be down: no need to ask it for all the others
             _tolerate([answer.error for answer in written if answer.error], total + cached, writer)
-        now = time.monotonic()
-        if now - said >= QUIET_SECONDS or len(written) == total:
+        if (now := time.monotonic()) - said >= QUIET_SECONDS or len(written) == total:
             said = now
             speed = sum(answer.completion_tokens for answer in written) / (now - started)
             left = (now - started) / len(written) * (total - len(written))
@@ -107,9 +106,7 @@ def _tried_twice(chunk: Sequence[Keyed], engine: TextGenerator, sampling: Sampli
     return answers
 
 
-def _published(
-    plan: Plan, answers: Mapping[str, Answer], written: Sequence[Answer], writer: Writer, *, seconds: float
-) -> Written:
+def _published(plan: Plan, answers: Mapping[str, Answer], written: list[Answer], writer: Writer, *, seconds: float) -> Written:
     texts = [_published_text(name, answers[key], writer.model) for name, key in zip(plan.names, plan.keys, strict=True)]
     statuses = Counter(text.status for text in texts)
     _tolerate([text.error for text in texts if text.error], len(texts), writer)

@@ -83,10 +83,9 @@ def exclusive(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Ge
     # made where it is missing, and never removed: removing a locked path is a race
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
-        for attempt in itertools.count():
-            if _locked(handle):
-                break
-            if attempt % 600 == 0:
+        attempts = itertools.count()
+        while not _locked(handle):
+            if next(attempts) % 600 == 0:
                 on_wait()
             pause(0.05)
         yield

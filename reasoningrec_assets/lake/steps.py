@@ -165,11 +165,10 @@ def run_step(
                 if same is not None and step.external and same.data_version == made.data_version:
                     return reused(same)
                 return lake.receipts.append(receipt("success", **found)), False
-        except DryRun:
-            raise
         except BaseException as error:
             with contextlib.suppress(OSError):  # on a full disk there is no room for the receipt either: the first error counts
-                lake.receipts.append(receipt("failed", error=f"{type(error).__name__}: {error}"[:4000]))
+                if not isinstance(error, DryRun):
+                    lake.receipts.append(receipt("failed", error=f"{type(error).__name__}: {error}"[:4000]))
             raise
 
 
@@ -217,7 +216,6 @@ def _column_lineage(schema: TableSchema, upstream: tuple[str, ...]) -> dict[str,
     lineage: dict[str, list[dict[str, str]]] = {}
     for column in schema.columns:
         for table, name in (source.split(".") for source in column.made_of):
-            for asset in upstream:
-                if asset.rsplit("/", 1)[-1] == table:
-                    lineage.setdefault(column.name, []).append({"asset": asset, "column": name})
+            for asset in (asset for asset in upstream if asset.rsplit("/", 1)[-1] == table):
+                lineage.setdefault(column.name, []).append({"asset": asset, "column": name})
     return lineage

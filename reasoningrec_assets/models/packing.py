@@ -48,8 +48,7 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, before: tuple[int, ..
     for member in members:
         groups[tuple(packed.rows[member][depth : depth + SHORTEST])].append(member)
     for group in groups.values():
-        alike = [packed.rows[member] for member in group]
-        common = alike[0][depth : _common(alike)]
+        common = packed.rows[group[0]][depth : _common([packed.rows[member] for member in group])]
         path, start = (*before, len(packed.paths)), len(packed.ids)
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))

@@ -8,6 +8,7 @@ import gc
 import re
 import zipfile
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,7 @@ def _converted(gguf: Path, target: Path) -> Path:
     # transformers goes on taking the model for a quantised one and would refuse to save it
     model.hf_quantizer = None
     model.is_quantized = False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
@@ -182,8 +182,29 @@ def free_memory() -> None:
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a LoRA adapter on it, for inference."""
+    """The model with a LoRA adapter on it, for inference; not merged, which would round small updates away with the weights."""
     import peft
 
-    # merged into bf16 weights, small updates would be rounded away and the scores would not be those that were validated
-    return peft.PeftModel.from_pretrained(model, str(adapter)).eval()
+    return rounded_once(peft.PeftModel.from_pretrained(model, str(adapter)).eval())
+
+
+def rounded_once(model: Any) -> Any:
+    """The model, what its adapter adds to 16-bit outputs added before these are rounded; after it, small updates would be lost."""
+    import peft
+
+    for layer in model.modules():
+        plain = type(layer) is peft.tuners.lora.Linear and not layer.lora_variant and not any(layer.lora_bias.values())
+        if plain and layer.base_layer.weight.dtype.itemsize == 2:
+            layer.forward = partial(_adapted_output, layer)
+    return model
+
+
+def _adapted_output(layer: Any, x: Any) -> Any:
+    """One product, summed in fp32, of the input beside the adapter's inner state and both weights side by side."""
+    import torch
+
+    (name,) = layer.active_adapters
+    outer = layer.lora_B[name].weight * layer.scaling[name]
+    inner = layer.lora_A[name](layer.lora_dropout[name](x.to(outer.dtype)))
+    weights = torch.cat([layer.base_layer.weight, outer.to(x.dtype)], 1)
+    return torch.nn.functional.linear(torch.cat([x, inner.to(x.dtype)], -1), weights, layer.base_layer.bias)

@@ -58,8 +58,8 @@ class Progress:
         best, speed = self.epochs[self.best_epoch - 1], self.tokens / self.seconds
         figures = {"training_epochs": float(len(self.epochs)), "best_epoch": float(self.best_epoch)}
         figures |= {"train_loss": best.train_loss, "peak_memory_bytes": float(compute.peak_memory_bytes())}
-        figures |= {"valid_auc": best.valid_auc} if best.valid_auc is not None else {}
-        return figures | {"training_tokens_per_second": speed, "training_seconds": self.seconds}
+        figures |= {"training_tokens_per_second": speed, "training_seconds": self.seconds}
+        return figures | ({} if best.valid_auc is None else {"valid_auc": best.valid_auc})
 
 
 def train_adapter(
@@ -118,7 +118,8 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     more: Any = {"quantization": settings.quantization, "max_memory": settings.max_memory}
     # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
     with store.readable(base):
-        model: Any = peft.get_peft_model(store.load_causal_model(base, device.dtype, device.torch_name, **more), config)
+        base_model = store.load_causal_model(base, device.dtype, device.torch_name, **more)
+        model: Any = store.rounded_once(peft.get_peft_model(base_model, config))
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model
@@ -157,9 +158,8 @@ class _Run:
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
         self.budget, self.halvings = settings.tokens_per_micro_batch, 0
-        self.place, self.count = 0, 1
-        if processes.is_initialized():
-            self.place, self.count = processes.get_rank(), processes.get_world_size()
+        grouped = processes.is_initialized()
+        self.place, self.count = (processes.get_rank(), processes.get_world_size()) if grouped else (0, 1)
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
         """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""
@@ -175,8 +175,9 @@ class _Run:
         if self.count > 1:
             loss = self._summed(loss)
         if not torch.isfinite(torch.tensor(loss)):
+            where, problem = "; ".join(row.row for row in rows), f"this step's loss is {loss}"
             remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
-            raise PermanentError("train the student", where=_names(rows), problem=f"this step's loss is {loss}", remedy=remedy)
+            raise PermanentError("train the student", where=where, problem=problem, remedy=remedy)
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss
@@ -209,7 +210,9 @@ class _Run:
         if self.halvings == MOST_HALVINGS:
             problem = f"memory ran out, after the micro-batch was halved {self.halvings} times to {self.budget} tokens"
             remedy = "Set training.activation_checkpointing, a quantised base, or a smaller max_tokens"
-            raise PermanentError("train the student", where=_names(rows), problem=problem, remedy=remedy) from error
+            raise PermanentError(
+                "train the student", where="; ".join(row.row for row in rows), problem=problem, remedy=remedy
+            ) from error
         self.halvings, self.budget = self.halvings + 1, self.budget // 2
         store.free_memory()
         self.log(f"memory ran out on {self.device.name}: going on with micro-batches of {self.budget} tokens, the same steps")
@@ -223,8 +226,7 @@ class _Run:
 
     def restored(self, checkpoints: Checkpoints | None) -> tuple[Progress, dict[str, Any]]:
         """Progress and the best epoch's adapter so far: of the newest checkpoint, which is put in place, or of a start."""
-        found = checkpoints.newest() if checkpoints else None
-        if found is None:
+        if not (found := checkpoints.newest() if checkpoints else None):
             return Progress(), {}
         tensors, known = found
         with torch.no_grad():
@@ -250,10 +252,6 @@ def answer_loss(model: Any, rows: Sequence[EncodedRow], weights: Sequence[Sequen
     tokens = torch.tensor([token for row in rows for token in row.answer], device=logits.device)
     each = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
     return each @ torch.tensor([weight for row in weights for weight in row], device=each.device)
-
-
-def _names(rows: Sequence[EncodedRow]) -> str:
-    return "; ".join(row.row for row in rows)
 
 
 def _save(model: Any, tensors: dict[str, Any], folder: Path, base_model: str) -> None:

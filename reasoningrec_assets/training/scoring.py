@@ -33,8 +33,7 @@ def label_log_odds(
             for index, score in zip(batch, odds.tolist(), strict=True):
                 scores[index] = score
             done += len(batch)
-            now = time.monotonic()
-            if now - said >= 10:
+            if (now := time.monotonic()) - said >= 10:
                 log(f"scored {done} of {len(rows)} rows, {done / (now - started):.1f} rows/s")
                 said = now
     return scores

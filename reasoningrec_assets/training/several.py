@@ -30,11 +30,10 @@ def _process(place: int, count: int, taken: compute.Device, kept: dict[str, Any]
     log: Log = print if place == 0 else lambda _: None
     names = taken.name.split("+")
     device = replace(compute.prepare([names[place % len(names)]], compute.visible_devices()), dtype=taken.dtype)
-    backend, rendezvous = "gloo", f"file://{scratch / 'rendezvous'}"  # where a port might be taken
-    if device.torch_name != "cpu":
-        backend = "nccl"
+    if card := device.torch_name != "cpu":
         torch.cuda.set_device(device.torch_name)
-    torch.distributed.init_process_group(backend, init_method=rendezvous, rank=place, world_size=count)
+    rendezvous = f"file://{scratch / 'rendezvous'}"  # where a port might be taken
+    torch.distributed.init_process_group("nccl" if card else "gloo", init_method=rendezvous, rank=place, world_size=count)
     progress = train_adapter(**known, device=device, checkpoints=Checkpoints(**kept, log=log), log=log)
     if place == 0:
         (scratch / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")

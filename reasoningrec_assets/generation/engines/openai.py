@@ -116,8 +116,7 @@ def _answer(key: str, completion: Any, attempts: int) -> Answer:
     prompt, written = (int(getattr(usage, name, None) or 0) for name in ("prompt_tokens", "completion_tokens"))
     text = (choice.message.content or "").encode(errors="replace").decode()
     reason = "stop" if choice.finish_reason == "stop" else "length"  # a filter or a tool cuts too
-    logprobs = {entry.token: entry.logprob for entry in first}
-    return Answer(key, text, reason, prompt, written, 0.0, attempts, first_logprobs=logprobs)
+    return Answer(key, text, reason, prompt, written, 0.0, attempts, first_logprobs={one.token: one.logprob for one in first})
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
-"""The embedded engine: `transformers.generate` in this process.
+"""The embedded engine: `transformers.generate` in this process, batch by batch on one device.
 
-What belongs here: batching on one device and cutting answers out by token count. It needs no server and no compiler,
-which is why it is the default; it is not the fastest.
+It needs no server and no compiler, which is why it is the default; it is not the fastest.
 """
 
 import contextlib

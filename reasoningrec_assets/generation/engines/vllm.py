@@ -40,12 +40,11 @@ class VllmEngine:
         """Answer one chunk; a prompt that the model's context cannot hold is flagged."""
         started = time.monotonic()
         prompts, answers = prompts_that_fit(chunk, self.chat, sampling, self.context)
-        warm = sampling.temperature > 0
         shared = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
         told = {
             "sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs or None},
             # a key holds seed and draw already, so its first digits seed the request, whatever else is in the chunk
-            "seeds": [int(key[:8], 16) if warm else None for key in prompts],
+            "seeds": [int(key[:8], 16) if sampling.temperature > 0 else None for key in prompts],
             "prompts": list(prompts.values()),
         }
         replies = self.exchange(told) if prompts else []
