@@ -163,6 +163,7 @@ class _Run:
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
         """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""
+        where = "; ".join(row.row for row in rows)
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate
@@ -171,13 +172,12 @@ class _Run:
                 loss = self._gradient(rows, rows[self.place :: self.count])
                 break
             except (RuntimeError, MemoryError) as error:
-                self._halve(error, rows)
+                self._halve(error, where)
         if self.count > 1:
             loss = self._summed(loss)
         if not torch.isfinite(torch.tensor(loss)):
-            where, problem = "; ".join(row.row for row in rows), f"this step's loss is {loss}"
             remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
-            raise PermanentError("train the student", where=where, problem=problem, remedy=remedy)
+            raise PermanentError("train the student", where=where, problem=f"this step's loss is {loss}", remedy=remedy)
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss
@@ -203,16 +203,14 @@ class _Run:
         processes.all_reduce(total := torch.tensor(loss, device=self.device.torch_name))
         return float(total)
 
-    def _halve(self, error: Exception, rows: Sequence[EncodedRow]) -> None:
+    def _halve(self, error: Exception, where: str) -> None:
         """Go on with half the micro-batch and the same step, where it was memory that ran out."""
         if not store.out_of_memory(error):
             raise error
         if self.halvings == MOST_HALVINGS:
             problem = f"memory ran out, after the micro-batch was halved {self.halvings} times to {self.budget} tokens"
             remedy = "Set training.activation_checkpointing, a quantised base, or a smaller max_tokens"
-            raise PermanentError(
-                "train the student", where="; ".join(row.row for row in rows), problem=problem, remedy=remedy
-            ) from error
+            raise PermanentError("train the student", where=where, problem=problem, remedy=remedy) from error
         self.halvings, self.budget = self.halvings + 1, self.budget // 2
         store.free_memory()
         self.log(f"memory ran out on {self.device.name}: going on with micro-batches of {self.budget} tokens, the same steps")
