@@ -12,7 +12,7 @@ dataset = registry.get("ml1m")
 interactions = folder / "interactions.parquet"
 write_table(
     TABLES["cleaned_interactions"],
-    cleaning.clean(dataset, {"ratings": ratings}, temp_directory=folder)[0],
+    cleaning.clean(dataset, {"ratings": ratings}, scratch=folder)[0],
     interactions,
     dataset="ml1m",
 )

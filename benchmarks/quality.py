@@ -27,6 +27,7 @@ from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.like_rate import like_rate
 from reasoningrec_assets.baselines.matrix_factorisation import matrix_factorisation
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import code_version
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.metrics.ranking import auc_interval
 from reasoningrec_assets.models import store
@@ -122,8 +123,9 @@ def asked(variant: str, seed: int) -> Asked:
         answers = [row["output"] for row in rows["train"]]
         random.Random(seed).shuffle(answers)
         rows["train"] = [row | {"output": answer} for row, answer in zip(rows["train"], answers, strict=True)]
-    # the rows too: a prompt in other words is another student
-    return Asked(rows, hashlib.sha256((SETTINGS.model_dump_json() + repr(splits)).encode()).hexdigest())
+    # the rows too: a prompt in other words is another student, and so is one that other code trains
+    made_by = [code_version(asset) for asset in ("lora_model", "predictions")]
+    return Asked(rows, hashlib.sha256((SETTINGS.model_dump_json() + repr((splits, made_by))).encode()).hexdigest())
 
 
 def predictions(variant: str, seed: int) -> Path:
@@ -183,7 +185,9 @@ def kept(path: Path) -> Path:
     (variant, seed), found = path.stem.split("-"), json.loads(path.read_text())
     wanted = asked(variant, int(seed))
     if wanted.decided != found["decided"]:
-        raise SystemExit(f"{path} was scored on other prompts or settings: run python -m benchmarks.quality {variant}:{seed}")
+        raise SystemExit(
+            f"{path} was scored on other prompts or settings, or by older code: run python -m benchmarks.quality {variant}:{seed}"
+        )
     made = FOLDER / f"{path.stem}.parquet"
     pq.write_table(wanted.table(variant, found["scores"]), made)
     return made

@@ -34,7 +34,7 @@ def cleaned_interactions(context: dg.AssetExecutionContext, config: CleaningConf
     dataset = registry.get(context.partition_key)
 
     def build(inputs: Inputs) -> Output:
-        kept = {"repeated_pairs": config.repeated_pairs, "temp_directory": inputs.scratch}
+        kept = {"repeated_pairs": config.repeated_pairs, "scratch": inputs.scratch}
         return Output(*cleaning.clean(dataset, sources.raw_paths(inputs), **kept))
 
     # how many items a history or a profile holds is no matter of cleaning: changing it must not clean again
@@ -94,7 +94,7 @@ def item_reviews(context: dg.AssetExecutionContext, config: ReviewsConfig, lake:
 
     def build(inputs: Inputs) -> Output:
         files, windows = sources.raw_paths(inputs), inputs["interaction_windows"]
-        return Output(*reviews.choose(dataset, files, windows, leak_safe=leak_safe, temp_directory=inputs.scratch))
+        return Output(*reviews.choose(dataset, files, windows, leak_safe=leak_safe, scratch=inputs.scratch))
 
     settings = dataset.reading | {"reviews": config.reviews, "seed": dataset.sample_seed, "cuts": dataset.cuts[:1]}
     return materialize(context, lake, build, settings=settings, config=config)

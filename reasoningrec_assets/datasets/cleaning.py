@@ -36,7 +36,7 @@ def clean(
     *,
     repeated_pairs: Literal["last", "first", "keep"] = "last",
     threads: int | None = None,
-    temp_directory: Path | None = None,
+    scratch: Path | None = None,
 ) -> "tuple[pa.RecordBatchReader, dict[str, int], dict[str, str]]":
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
@@ -47,7 +47,7 @@ def clean(
     the five ``dropped_<reason>`` add up to rows_in - rows_out; and as JSON, ``dropped``, up to three examples of each reason.
     PermanentError where the file that holds the ratings breaks its layout, or no user is left.
     """
-    connection = connect(threads=threads, temp_directory=temp_directory)
+    connection = connect(threads=threads, temp_directory=scratch)
     ADAPTERS[dataset.adapter](dataset).load_ratings(connection, files)
     rule, order = {"last": ("true", "DESC"), "first": ("true", "ASC"), "keep": ("false", "ASC")}[repeated_pairs]
     connection.execute(_SQL["repeats"].format(rule=rule, order=order))

@@ -15,18 +15,18 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.settings import Profile, load_profile
 
 
-def load(folder: Path, given: Mapping[str, Dataset], *, own: bool = True) -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
-    """The given records and those of the folder's TOML files; and by partition what is wrong with the other files.
+def load(folder: Path, shipped: dict[str, Dataset], *, own: bool = True) -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
+    """The shipped records and those of the folder's TOML files; and by partition what is wrong with the other files.
 
     A file is the partition of its name without ending, or, where that is taken or cannot be one, of its name, quoted. The
     settings in the user's `own` files are held against the profile, for the mistake to show before a step that costs hours.
     """
-    known, mistakes, paths = dict(given), dict[str, PermanentError](), sorted(folder.glob("[!.]*.toml"))
+    known, mistakes, paths = dict(shipped), dict[str, PermanentError](), sorted(folder.glob("[!.]*.toml"))
     for path in (*paths, *paths):  # twice, as a base may come after what is based on it
-        usable = re.fullmatch("[a-z0-9][a-z0-9_]*", path.stem) and path.stem not in given
+        usable = re.fullmatch("[a-z0-9][a-z0-9_]*", path.stem) and path.stem not in shipped
         key = path.stem if usable else quote(os.fsencode(path.stem)).replace(".", "%2E") + ".toml"
         try:
-            known[key] = known.get(key) or _record(path, known, given, own=own)
+            known[key] = known.get(key) or _record(path, known, shipped, own=own)
             mistakes.pop(key, None)
         except PermanentError as error:
             mistakes[key] = error

@@ -16,7 +16,7 @@ _SQL = statements(__file__)
 
 
 def choose(
-    dataset: Dataset, files: Mapping[str, Path], windows: Path, *, leak_safe: bool = True, temp_directory: Path | None = None
+    dataset: Dataset, files: Mapping[str, Path], windows: Path, *, leak_safe: bool = True, scratch: Path | None = None
 ) -> "tuple[pa.Table, dict[str, int]]":
     """The rows of ``item_reviews``, for each item in ``windows`` up to ten verified reviews, sorted by stars; and counts.
 
@@ -24,7 +24,7 @@ def choose(
     choose from, else to 100 (paper section 3). Leak-safe, the reviews of all (user, item) pairs that are targets are withheld
     and, under global-temporal, those from the first cut on; the paper withholds none. Of ``by_known_users`` 0, it is not safe.
     """
-    connection = connect(temp_directory=temp_directory)
+    connection = connect(temp_directory=scratch)
     connection.create_function("plain_text", plain_text, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
     execute(_SQL["needed"], on=connection, windows=windows)
     adapter = ADAPTERS[dataset.adapter](dataset)

@@ -253,8 +253,8 @@ def _nothing_found(dataset: Dataset, own: Path, failures: Sequence[str]) -> Perm
     for role, raw in dataset.raw_files.items():
         holders = [source for source in dataset.sources if role in source.members]
         origins = [source.location + (source.members[role] if source.location.endswith("/") else "") for source in holders]
-        what = f"{role}{'' if raw.required else ', optional'}; from {' or '.join(origins) or 'you'}"
-        wanted.append(f"{' or '.join(raw.names)} ({what})")
+        what = role if raw.required else f"{role}, optional"
+        wanted.append(f"{' or '.join(raw.names)} ({what}; from {' or '.join(origins) or 'you'})")
     tried = f" (tried {'; '.join(failures)})" if failures else ""
     problem = f"they are not in {own} and no source could be reached{tried}"
     remedy = f"Put these files, plain or as .gz, or the official .zip, into {own}: {', '.join(wanted)}"

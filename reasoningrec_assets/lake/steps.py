@@ -216,6 +216,6 @@ def _column_lineage(schema: TableSchema, upstream: tuple[str, ...]) -> dict[str,
     lineage: dict[str, list[dict[str, str]]] = {}
     for column in schema.columns:
         for table, name in (source.split(".") for source in column.made_of):
-            for asset in (asset for asset in upstream if asset.rsplit("/", 1)[-1] == table):
+            for asset in (key for key in upstream if key.rsplit("/", 1)[-1] == table):
                 lineage.setdefault(column.name, []).append({"asset": asset, "column": name})
     return lineage

@@ -203,6 +203,8 @@ def _adapted_output(layer: Any, x: Any) -> Any:
     """One product, summed in fp32, of the input beside the adapter's inner state and both weights side by side."""
     import torch
 
+    if layer.disable_adapters or layer.merged:
+        return type(layer).forward(layer, x)
     (name,) = layer.active_adapters
     outer = layer.lora_B[name].weight * layer.scaling[name]
     inner = layer.lora_A[name](layer.lora_dropout[name](x.to(outer.dtype)))

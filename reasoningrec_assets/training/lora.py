@@ -158,8 +158,7 @@ class _Run:
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
         self.budget, self.halvings = settings.tokens_per_micro_batch, 0
-        grouped = processes.is_initialized()
-        self.place, self.count = (processes.get_rank(), processes.get_world_size()) if grouped else (0, 1)
+        self.place, self.count = (processes.get_rank(), processes.get_world_size()) if processes.is_initialized() else (0, 1)
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
         """One optimizer step over `rows`, in micro-batches, at that share of the learning rate; the mean loss per answer token."""

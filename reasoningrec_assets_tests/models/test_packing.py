@@ -28,9 +28,9 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize(("dtype", "rtol", "atol"), [("float32", 1e-4, 1e-5), ("bfloat16", 0.02, 0.1)])
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows, dtype, near):
+def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows, dtype, rtol, atol):
     model = load_causal_model(tiny_model, dtype, "cpu")
     packed = packing.pack(rows)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_a_packed_row_has_the_hidden_states_that_it_has_alone(tiny_model, rows, 
         for row, places in zip(rows, packed.places, strict=True):
             assert [packed.ids[place] for place in places] == row
             alone = model.get_decoder()(input_ids=torch.tensor([row])).last_hidden_state[0]
-            torch.testing.assert_close(states[places], alone, rtol=10 * near, atol=near)
+            torch.testing.assert_close(states[places], alone, rtol=rtol, atol=atol)
 
 
 def test_attention_by_two_products_has_the_values_and_the_gradients_of_sdpa():
