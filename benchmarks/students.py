@@ -32,7 +32,7 @@ SETTINGS = quality.SETTINGS.model_copy(
     update={
         "lora_dropout": 0.0,
         "learning_rate": 1e-4,
-        "tokens_per_micro_batch": 4096,
+        "tokens_per_micro_batch": 1024,
         "epochs": 1,
         "patience": 1,
         "max_tokens": LONGEST,
