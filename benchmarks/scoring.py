@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from benchmarks import students
+from benchmarks import quality, students
 from benchmarks.harness import CACHE, Contestant, Figure, median_ratio, ours, peer, rounds
 from benchmarks.inputs import MODEL
-from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.training.encode import EncodedRow
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -39,45 +38,14 @@ def run(quick: bool) -> list[Figure]:
             1.5,
             details={f"rows/s of {who}": len(rows) * count / sum(taken) for who, taken in seconds.items()},
         ),
-        *_exactness(rows if quick else students.real_rows("test", 256), dtype),
+        _exactness(rows),
     ]
 
 
-def _exactness(rows: list[EncodedRow], dtype: str) -> list[Figure]:
-    """Ours in fp32, and in bf16 where the machine computes in it, beside one plain fp32 pass for each row."""
-    labels, device = students.chat().label_tokens(), students.this_device().torch_name
-    expected = _plain([row.prompt + list(labels.prefix) for row in rows], labels)
-    off, aucs = {}, {}
-    for tried in dict.fromkeys(("float32", dtype)):
-        model = store.load_causal_model(store.resolve(MODEL, CACHE), tried, device)
-        scores = label_log_odds(model, rows, students.chat(), tokens_per_batch=4096, device=device)
-        off[tried] = max(abs(one - other) for one, other in zip(scores, expected, strict=True))
-        aucs[tried] = auc([row.label for row in rows], scores)
-    figures = [
-        Figure(
-            "largest difference of log-odds to a plain fp32 pass",
-            off["float32"],
-            1e-3,
-            at_most=True,
-            details={"rows": len(rows), "AUC": aucs["float32"]},
-        )
-    ]
-    if dtype == "bfloat16":
-        gap = abs(aucs["bfloat16"] - auc([row.label for row in rows], expected))
-        details = {"rows": len(rows), "log-odds": off["bfloat16"], "AUC": aucs["bfloat16"]}
-        figures.append(Figure("difference of AUC to a plain fp32 pass, bf16", gap, 0.002, at_most=True, details=details))
-    return figures
-
-
-def _plain(rows: list[list[int]], labels) -> list[float]:
-    """One row, one forward pass, the whole output matrix."""
-    import torch
-    import transformers
-
-    model = transformers.AutoModelForCausalLM.from_pretrained(store.resolve(MODEL, CACHE), dtype=torch.float32)
-    found = []
-    with torch.inference_mode():
-        for row in rows:
-            last = model(torch.tensor([row])).logits[0, -1]
-            found.append(float(last[list(labels.yes)].logsumexp(0) - last[list(labels.no)].logsumexp(0)))
-    return found
+def _exactness(rows: list[EncodedRow]) -> Figure:
+    """Ours in fp32 beside one plain fp32 pass for each row; `quality` holds a trained student's AUC against the same."""
+    device = students.this_device().torch_name
+    model = store.load_causal_model(store.resolve(MODEL, CACHE), "float32", device)
+    scores = label_log_odds(model, rows, students.chat(), tokens_per_batch=4096, device=device)
+    off = max(abs(one - other) for one, other in zip(scores, quality.plain_log_odds(rows), strict=True))
+    return Figure("largest difference of log-odds to a plain fp32 pass", off, 1e-3, at_most=True, details={"rows": len(rows)})

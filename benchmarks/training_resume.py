@@ -32,9 +32,15 @@ def run(quick: bool) -> list[Figure]:
     equal, moments, left = 0, [], []
     for number in range(kills):
         place = folder / str(number)
-        moments.append(drawn.uniform(0.2, 0.95) * seconds)
-        process = subprocess.Popen(_command(place, path), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(moments[-1])
+        while True:
+            moments.append(drawn.uniform(0.2, 0.95) * seconds)
+            process = subprocess.Popen(_command(place, path), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+            try:
+                process.wait(moments[-1])
+            except subprocess.TimeoutExpired:
+                break
+            print(f"it ended before the {moments.pop():.0f} s that it was to be killed after: drawn again", flush=True)
+            shutil.rmtree(place)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         left.append(max((int(found.stem.partition("-")[0]) for found in (place / "checkpoints").glob("*")), default=0))

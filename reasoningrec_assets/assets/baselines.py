@@ -15,7 +15,7 @@ from reasoningrec_assets.resources.lake import LakeResource
 
 
 def _asset(
-    method: str, function: str, *, module: str, about: str, tables: Sequence[str], kind: str, learns: bool = False
+    method: str, *, module: str, function: str, about: str, tables: Sequence[str], kind: str, learns: bool, factors: bool
 ) -> dg.AssetsDefinition:
     rows = "; trained on all train rows." if "sft_splits" not in tables else "; trained on the student's K rows."
     facts = {"kinds": {kind, "parquet"}, "group_name": "baselines", "owners": ["team:modelling"]}
@@ -30,15 +30,16 @@ def _asset(
             from reasoningrec_assets.baselines.features import Task
 
             predict = getattr(import_module(f"reasoningrec_assets.baselines.{module}"), function)
-            return Output(*predict(Task(context.partition_key, method, {table: inputs[table] for table in tables}, cut)))
+            read = {table: inputs[table] for table in tables}
+            return Output(*predict(Task(context.partition_key, method, read, cut, factors)))
 
         return materialize(context, lake, build, settings={"cut": cut, "method": method}, config=config)
 
     return baseline
 
 
-_KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-baselines = {method: _asset(method, method, **known) for method, known in _KNOWN.items()}
-_OF_K = {name: known | {"tables": [*known["tables"], "sft_splits"]} for name, known in _KNOWN.items() if known.get("learns")}
-baselines |= {f"{name}_k": _asset(f"{name}_k", name, **known) for name, known in _OF_K.items()}
+_DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_KNOWN = {name: {"function": name, "learns": False, "factors": False} | known for name, known in _DECLARED.items()}
+_OF_K = {f"{name}_k": known | {"tables": [*known["tables"], "sft_splits"]} for name, known in _KNOWN.items() if known["learns"]}
+baselines = {method: _asset(method, **known) for method, known in (_KNOWN | _OF_K).items()}
 baseline_assets = [*baselines.values()]

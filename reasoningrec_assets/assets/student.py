@@ -12,10 +12,11 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
-from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.settings import ReasoningSettings, SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
+TUNED, BASE, TEACHER = "fine-tuned student", "student's base", "teacher's model"
 PREDICTIONS = {**STUDENT, "kinds": {"pytorch", "parquet"}, **GPU}
 SplitConfig = step_config("SplitConfig", {"sampling": SamplingSettings})
 TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})
@@ -86,9 +87,10 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
     return lora_model
 
 
-def predictions_of(variant: Variant, method: str, *, key: list[str], about: str, trained: bool = True) -> dg.AssetsDefinition:
-    """The predictions of a variant's student, with its adapter or, where it isn't trained, without one."""
-    deps = keys_of(variant, "sft_splits", *(["lora_model"] if trained else []))
+def predictions_of(variant: Variant, method: str, who: str, *, key: list[str]) -> dg.AssetsDefinition:
+    """The predictions of one of `TUNED`, with its adapter, `BASE` or `TEACHER` for a variant's rows."""
+    deps = keys_of(variant, "sft_splits", *(["lora_model"] if who == TUNED else []))
+    about = f"What the {who} says to the valid and test rows of the variant {variant.name}, and its explanations of some."
     run_config = configured(PredictionConfig, variant)
 
     @asset(key=key, deps=deps, description=about, **PREDICTIONS)
@@ -96,7 +98,8 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
         dataset = registry.get(context.partition_key)
         training = settings_of(TrainingSettings, "training", config, dataset, variant)
         scoring = settings_of(ScoringSettings, "scoring", config, dataset, variant)
-        base, most = training.base_model, training.max_tokens
+        wrote = settings_of(ReasoningSettings, "reasoning_labels", config, dataset, variant)
+        base, most = wrote.model if who == TEACHER else training.base_model, training.max_tokens
 
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.training.student import predict
@@ -111,8 +114,12 @@ def predictions_of(variant: Variant, method: str, *, key: list[str], about: str,
 
 sft_splits = splits_of(FULL)
 lora_model = adapter_of(FULL)
-_ABOUT = "The fine-tuned student's log-odds for every validation and test row, and its explanations of some."
-predictions = predictions_of(FULL, "student", key=["predictions"], about=_ABOUT)
-_ABOUT_BASE = "What the student's base model says before any fine-tuning, on the same rows and prompts."
-_KEY = ["zero_shot", "student", "predictions"]
-zero_shot_student_predictions = predictions_of(FULL, "zero_shot_student", key=_KEY, about=_ABOUT_BASE, trained=False)
+predictions = predictions_of(FULL, "student", TUNED, key=["predictions"])
+
+
+def zero_shot_of(name: str, variant: Variant = FULL, who: str = BASE) -> dg.AssetsDefinition:
+    """The predictions of a model that saw no row before."""
+    return predictions_of(variant, f"zero_shot_{name}", who, key=["zero_shot", name, "predictions"])
+
+
+zero_shot_student_predictions = zero_shot_of("student")

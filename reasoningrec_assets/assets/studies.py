@@ -3,7 +3,7 @@
 import dagster as dg
 
 from reasoningrec_assets.assets.language import labels_of, profiles_of
-from reasoningrec_assets.assets.student import adapter_of, predictions_of, splits_of
+from reasoningrec_assets.assets.student import TEACHER, TUNED, adapter_of, predictions_of, splits_of, zero_shot_of
 from reasoningrec_assets.training.variants import FULL, VARIANTS, Variant
 
 MAKERS = {"user_profiles": profiles_of, "reasoning_labels": labels_of}
@@ -12,21 +12,14 @@ STUDIES = {name: variant for name, variant in VARIANTS.items() if variant is not
 
 def _branch(variant: Variant) -> list[dg.AssetsDefinition]:
     own = [make(variant) for table, make in MAKERS.items() if table in variant.inputs and variant.asset(table) != table]
-    about = f"The variant {variant.name}: its fine-tuned student's log-odds and explanations."
-    trained = predictions_of(variant, variant.name, key=["study", variant.name, "predictions"], about=about)
+    trained = predictions_of(variant, variant.name, TUNED, key=["study", variant.name, "predictions"])
     return [*own, splits_of(variant), adapter_of(variant), trained]
-
-
-def _zero_shot(variant: Variant) -> dg.AssetsDefinition:
-    about = f"What the student's base says, before any fine-tuning, to the rows of {variant.name}."
-    name, key = f"zero_shot_{variant.name}", ["zero_shot", variant.name, "predictions"]
-    return predictions_of(variant, name, key=key, about=about, trained=False)
 
 
 BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
 # what the paper asks of a base model; K, the teacher and the loss have no part in a zero-shot answer
-ZERO_SHOT = {f"zero_shot_{name}": _zero_shot(STUDIES[name]) for name in ("titles", "grounded", "no_profile", "no_description")}
-
+_ASKED = {name: zero_shot_of(name, STUDIES[name]) for name in ("titles", "grounded", "no_profile", "no_description")}
+ZERO_SHOT = {f"zero_shot_{name}": asked for name, asked in {**_ASKED, "teacher": zero_shot_of("teacher", who=TEACHER)}.items()}
 # by the name that their rows carry
 TRAINED = {name: branch[-1] for name, branch in BRANCHES.items() if not STUDIES[name].given}
 studies = [*(asset for branch in BRANCHES.values() for asset in branch), *ZERO_SHOT.values()]

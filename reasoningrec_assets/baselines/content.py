@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from reasoningrec_assets.baselines.feature_models import fitted, regression
-from reasoningrec_assets.baselines.features import SQL, Made, Task, taught
+from reasoningrec_assets.baselines.features import SQL, Made, Task
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import item_text
 from reasoningrec_assets.sql import query
@@ -27,7 +27,6 @@ def content(task: Task) -> Made:
             shown = [place[item] for item, liked in tagged if liked == wanted]
             if shown:
                 cosines[number, column] = (normalize(np.asarray(vectors[shown].sum(axis=0))) @ target.T).item()
-    names = ("cosine_liked", "cosine_disliked")
-    for name, column in zip(names, cosines.T, strict=True):
+    for name, column in zip(("cosine_liked", "cosine_disliked"), cosines.T, strict=True):
         table = table.append_column(name, pa.array(column))
-    return fitted(task, table, names, taught(task, table), regression())
+    return fitted(task, table, regression())

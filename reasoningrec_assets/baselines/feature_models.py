@@ -1,48 +1,45 @@
 """Models of a few features and no language: logistic regression, gradient boosting, and the stack with a student's log-odds."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasoningrec_assets.baselines.features import FEATURES, Made, Task, predictions_table, task_features, taught
+from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_table, task_features, taught
+from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.sql import query
 
 _KEY = ["split", "user_id", "target_item_id"]
-_SCORES_SQL = f"SELECT {', '.join(_KEY)}, score FROM read_parquet($scored)"
 
 
 def logistic_regression(task: Task) -> Made:
-    """Logistic regression on the five features; its coefficients are among the metrics."""
-    table = task_features(task)
-    return fitted(task, table, FEATURES, taught(task, table), regression())
+    """Logistic regression on the task's features; its coefficients are among the metrics."""
+    return fitted(task, _features(task), regression())
 
 
 def gradient_boosting(task: Task) -> Made:
     """The same features and rows in boosted trees of scikit-learn's histogram kind."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    table = task_features(task)
     model = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=8, random_state=0)
-    return fitted(task, table, FEATURES, taught(task, table), model)
+    return fitted(task, _features(task), model)
 
 
 def stack(task: Task) -> Made:
-    """Logistic regression on the five features and a student's log-odds, fitted on the validation rows that it scored."""
-    return stacked(task, {"student": task.tables["predictions"]})
+    """Logistic regression on the features and a student's log-odds, fitted on the validation rows that it scored."""
+    scores = query(SQL["student"], scored=task.tables["predictions"])
+    table = _features(task).join(scores, _KEY, join_type="inner").sort_by([(name, "ascending") for name in _KEY])
+    return fitted(task, table, regression(), table["split"].to_numpy() == "valid")
 
 
-def stacked(task: Task, methods: Mapping[str, Path]) -> Made:
-    """The same on the log-odds of several methods, on the rows that all of them scored."""
+def _features(task: Task) -> pa.Table:
     table = task_features(task)
-    for name, scored in methods.items():
-        scores = query(_SCORES_SQL, scored=scored).rename_columns([*_KEY, name])
-        table = table.join(scores, _KEY, join_type="inner")
-    table = table.sort_by([(name, "ascending") for name in _KEY])
-    return fitted(task, table, (*FEATURES, *methods), table["split"].to_numpy() == "valid", regression())
+    if not task.factors:
+        return table
+    # its training events hold no target of any split, so the train rows' estimates are as honest as the others'
+    expected = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
+    return table.append_column("matrix_factorisation", expected["score"])  # both in the order of the key
 
 
 def regression() -> Any:
@@ -55,8 +52,13 @@ def regression() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
 
 
-def fitted(task: Task, table: pa.Table, names: tuple[str, ...], learned: NDArray[np.bool_], model: Any) -> Made:
-    """Fit a classifier of scikit-learn on the rows learned, and score the valid and test rows by its decision function."""
+def fitted(task: Task, table: pa.Table, model: Any, learned: NDArray[np.bool_] | None = None) -> Made:
+    """Fit a classifier of scikit-learn on the rows learned, and score the valid and test rows by its decision function.
+
+    Rows learned are those that `taught` names, unless told otherwise; features are the table's columns of float64.
+    """
+    learned = taught(task, table) if learned is None else learned
+    names = [field.name for field in table.schema if pa.types.is_float64(field.type)]
     features = np.column_stack([table[name].to_numpy() for name in names])
     asked = table["split"].to_numpy() != "train"
     labels, inputs = table["label"].to_numpy()[learned], features[asked]

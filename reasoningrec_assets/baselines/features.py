@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.sql import query, statements
 
-FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "recent_like_rate")
-
-# Pseudo-events at the prior that a rate is smoothed with: few for a user's history, whose length is H, more for an
-# item, whose few events come from other users. Recent means the last five, but never more than half of what is shown: with
-# H=4 it would repeat the like rate.
+# Pseudo-events at the prior that a rate is smoothed with: few for a user's own history, more for an item, whose events are
+# other users'. Recent means the last five, but never more than half of what is shown: with H=4 it would repeat the like rate.
 SMOOTHING: dict[str, Any] = {"history_pseudo_events": 2.0, "item_pseudo_events": 20.0, "recent_items": 5}
 
 
@@ -25,13 +22,14 @@ class Task:
     """What a baseline is asked: to score every valid and test row of the windows, under the name of its method.
 
     `tables` are the files that it reads, by table; with an ``sft_splits`` among them it is trained on its train rows alone.
-    `cut` is the first cut of global-temporal windows, in seconds.
+    `cut`: the first cut of global-temporal windows, in seconds. `factors`: a factorisation's log-odds are a sixth feature.
     """
 
     dataset: str
     method: str
     tables: Mapping[str, Path]
     cut: int | None = None
+    factors: bool = False
 
 
 Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics

@@ -46,3 +46,6 @@ FROM shown LEFT JOIN item_events ON item_id = target_item_id ORDER BY split, use
 -- name: histories
 SELECT split, user_id, target_item_id, label, history_item_ids, history_liked FROM read_parquet($windows)
 ORDER BY split, user_id, target_item_id
+
+-- name: student
+SELECT split, user_id, target_item_id, score AS student FROM read_parquet($scored)

@@ -8,8 +8,7 @@ from reasoningrec_assets.sql import query
 
 def like_rate(task: Task) -> Made:
     """The log-odds of the history's smoothed like rate."""
-    # Nothing is trained; the rate is smoothed with two pseudo-events at the train targets' like rate, so a short history is
-    # trusted less, and an empty one gets that rate itself.
+    # smoothed with two pseudo-events at the train targets' like rate: a short history is trusted less, an empty one gets that
     rows = query(SQL["rates"].format(**SQL), windows=task.tables["interaction_windows"], **SMOOTHING)
     rates = rows["like_rate"].to_numpy()
     return predictions_table(task, rows, np.log(rates / (1.0 - rates))), {}

@@ -31,8 +31,8 @@ def build(dataset: Dataset, interactions: Path, scratch: Path | None = None) -> 
 
     Global-temporal, where the dataset has cut dates: each split is what happened from its cut to the next one, at most
     ``targets_per_user`` rows of a user, each with the H events before the split's cut. So no row knows an event of its own
-    split, a user's rows of one split share one history, and a user without an event before the cut has no row. Profile items are the first ``profile_items`` before the train cut. PermanentError where a
-    split has no row.
+    split, a user's rows of one split share a history, and one without an event before the cut has no row. Profile items are
+    the first ``profile_items`` before the train cut. PermanentError where a split has no row.
 
     Under both, a profile item is never an item that is one of the user's targets.
     """

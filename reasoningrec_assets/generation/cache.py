@@ -1,7 +1,6 @@
 """The generation cache: answers by key, in immutable shards.
 
-A shard is a Parquet file named by the SHA-256 of its bytes and put in place by a rename, so a killed writer leaves none, and
-a damaged one shows.
+A shard is a Parquet file named by its bytes' SHA-256 and put in place by a rename: a killed writer leaves none, damage shows.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from reasoningrec_assets.lake.schemas import TABLES
@@ -40,11 +39,7 @@ def leaderboard(evaluated: pa.Table, predictions: Mapping[str, Path], dataset: s
 
 def holm(ps: Sequence[float]) -> list[float]:
     """P values corrected for so many tests by Holm's step-down method (1979), in their order."""
-    order = np.argsort(ps)
-    steps = np.maximum.accumulate(np.asarray(ps)[order] * np.arange(len(ps), 0, -1))
-    found = np.empty(len(ps))
-    found[order] = np.minimum(steps, 1.0)
-    return found.tolist()
+    return query(_SQL["holm"], ps=[*ps])["corrected"].to_pylist()
 
 
 def _compared(method: Path, floor: Path) -> Any:

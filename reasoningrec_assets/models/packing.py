@@ -1,8 +1,8 @@
 """Rows of tokens laid end to end without padding, what they begin with in common laid once, and attention that keeps them apart.
 
-A row is a path of segments: itself, or what it shares with other rows and then its own rest. Each token attends to the
-tokens before it on its path alone, so a packed row gets the numbers that it gets by itself (up to rounding). Generation packs
-nothing: it shares what a whole batch begins with, and attends without a copy of the keys for each of its heads.
+A row is a path of segments: itself, or what it shares with other rows and then its own rest, a block of the last one. Each
+token attends to its block and its path alone, so a row gets the numbers that it gets by itself, up to rounding. Generation
+packs nothing: it shares what a whole batch begins with, and attends without a copy of the keys for each of its heads.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is computed twice: a segment or a pass of its own costs more
+TOGETHER = 256  # tokens up to which ends of rows are blocks of one segment: a call for each costs more than a mask that hides
 _ATTENTION = "rows_apart"
 
 
@@ -30,7 +31,7 @@ class Pack:
     rows: Sequence[list[int]]
     ids: list[int] = field(default_factory=list[int])
     positions: list[int] = field(default_factory=list[int])  # of each token within its row
-    lengths: list[int] = field(default_factory=list[int])  # of the segments, which lie one after another
+    blocks: list[list[int]] = field(default_factory=list[list[int]])  # of each segment, which lie one after another, by length
     paths: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])  # to each segment from its rows' first, by number
     places: list[list[int]] = field(default_factory=list[list[int]])  # of each row's tokens within `ids`
 
@@ -49,15 +50,21 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, before: tuple[int, ..
         groups[tuple(packed.rows[member][depth : depth + SHORTEST])].append(member)
     for group in groups.values():
         common = packed.rows[group[0]][depth : _common([packed.rows[member] for member in group])]
-        path, start = (*before, len(packed.paths)), len(packed.ids)
+        longer = [member for member in group if len(packed.rows[member]) > depth + len(common)]
+        start = len(packed.ids)
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))
-        packed.lengths.append(len(common))
-        packed.paths.append(path)
         for member in group:
             packed.places[member].extend(range(start, start + len(common)))
-        if longer := [member for member in group if len(packed.rows[member]) > depth + len(common)]:
-            _lay(packed, longer, depth + len(common), path)
+        # the last segment has no other after it on a path, if it begins where this one would
+        beside = not longer and packed.paths and packed.paths[-1][:-1] == before
+        if beside and sum(packed.blocks[-1]) + len(common) <= TOGETHER:
+            packed.blocks[-1].append(len(common))
+        else:
+            packed.blocks.append([len(common)])
+            packed.paths.append((*before, len(packed.paths)))
+        if longer:
+            _lay(packed, longer, depth + len(common), packed.paths[-1])
 
 
 def _common(rows: Sequence[list[int]]) -> int:
@@ -116,19 +123,20 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
         install(decoder)
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
     by_products = device == "cpu" and decoder.dtype == torch.bfloat16  # where that is faster, see `_weighted`
-    masks = [_mask([packed.lengths[at] for at in path], device, by_products) for path in packed.paths]
-    segments = (packed.lengths, packed.paths, masks)
+    lengths = [*map(sum, packed.blocks)]
+    masks = [_mask(sum(lengths[at] for at in path[:-1]), packed.blocks[path[-1]], device, by_products) for path in packed.paths]
+    segments = (lengths, packed.paths, masks)
     # a mask of four dimensions is passed on as it is: none is made for the whole pack
     no_mask = torch.empty(1, 1, 0, 0, device=device)
     output = decoder(input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, row_segments=segments)
     return output.last_hidden_state[0]
 
 
-def _mask(lengths: list[int], device: str, by_products: bool) -> Any:
-    """What the tokens of a path's last segment see of the path: to be added in bf16; or as booleans, None where plainly causal."""
-    *before, own = lengths
-    seen = torch.ones(own, sum(lengths), dtype=torch.bool, device=device).tril(sum(before))
-    plain = seen if before else None
+def _mask(before: int, blocks: list[int], device: str, by_products: bool) -> Any:
+    """What a segment's tokens see of their path: to be added in bf16; or as booleans, None where plainly causal."""
+    own = torch.block_diag(*(torch.ones(length, length, dtype=torch.bool, device=device).tril() for length in blocks))
+    seen = torch.nn.functional.pad(own, (before, 0), value=True)
+    plain = seen if before or len(blocks) > 1 else None
     return torch.where(seen, 0.0, -torch.inf).bfloat16() if by_products else plain
 
 

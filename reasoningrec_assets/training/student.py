@@ -135,7 +135,7 @@ def train(
     curve = [[e.epoch, f"{e.train_loss:.4f}", e.valid_auc and round(e.valid_auc, 4), f"{e.seconds:.1f}"] for e in result.epochs]
     metrics = {**result.metrics(), "training_rows": float(len(learned)), "history_lines_dropped": dropped}
     details = {"curve": markdown(["epoch", "train loss", "validation AUC", "seconds"], curve)}
-    used = ({"role": "student base", "reference": settings.base_model},)
+    used = ({"role": "base", "reference": settings.base_model},)
     return Output(None, metrics, details, folder, used, STUDENT_TEMPLATES, device.name)
 
 
@@ -220,7 +220,7 @@ def predict(
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
         found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
         metrics |= {} if found is None else {f"{split}_auc": found}
-    models = [{"role": "student base", "reference": base_model}]
+    models = [{"role": "base", "reference": base_model}]
     models += [{"role": "adapter", "reference": adapter.name}] if adapter is not None else []
     return Output(TABLES["predictions"].table(rows), metrics, {}, None, (*models,), STUDENT_TEMPLATES, device)
 

@@ -70,6 +70,17 @@ def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
     assert scores != pytest.approx(at_once, abs=0.05)
 
 
+@pytest.mark.slow
+def test_the_zero_shot_teacher_is_the_model_that_wrote_the_reasonings(pipeline):
+    key = "zero_shot/teacher/predictions"
+    no_student = {"training": {"base_model": "pypi:not-a-model==1"}}
+    pipeline.run(selection=f'+key:"{key}"', config={key.replace("/", "__"): {"config": no_student}})
+    made, wrote = (pipeline.lake.newest(name, "ml100k") for name in (key, "reasoning_labels"))
+    assert [model["reference"] for model in made.models] == [model["reference"] for model in wrote.models]
+    scored = read_rows(pipeline.lake.path_of(made))
+    assert {row["method"] for row in scored} == {"zero_shot_teacher"}
+
+
 def test_every_variant_has_a_job_and_a_branch_that_ends_in_predictions(pipeline):
     jobs = {job.name for job in pipeline.definitions.jobs}
     keys = {key.to_user_string() for key in pipeline.definitions.resolve_all_asset_keys()}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from reasoningrec_assets.baselines.feature_models import gradient_boosting, logistic_regression, stack
-from reasoningrec_assets.baselines.features import FEATURES, Task, window_features
+from reasoningrec_assets.baselines.feature_models import gradient_boosting, logistic_regression, regression, stack
+from reasoningrec_assets.baselines.features import Task, window_features
 from reasoningrec_assets.baselines.like_rate import item_like_rate, like_rate
+from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.lake.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from conftest import Data
 
     from reasoningrec_assets.baselines.features import Made
+
+
+FEATURES = ("like_rate", "item_like_rate", "item_popularity", "last_label", "recent_like_rate")
 
 
 def task(data: Data, method: str, **more: Path) -> Task:
@@ -81,6 +86,20 @@ def test_logistic_regression_equals_sklearn_on_standardised_features(data: Data)
     assert metrics["intercept"] == pytest.approx(model.intercept_[0])
     assert (metrics["train_rows"], metrics["one_class_only"]) == (30, 0)
     assert metrics["train_likes"] == sum(row["label"] for row in train)
+
+
+def test_with_factors_the_estimate_of_a_factorisation_is_a_sixth_feature(data: Data) -> None:
+    asked = dataclasses.replace(task(data, "m"), factors=True)
+    table = logistic_regression(asked)[0]
+    check_form(table, data, "m")
+    factors = factorise(asked.tables["interaction_windows"], asked.tables["cleaned_interactions"])
+    known = window_features(*data.write()).append_column("factors", factors["score"]).to_pylist()
+    columns = (*FEATURES, "factors")
+    train, rest = ([row for row in known if (row["split"] == "train") is wanted] for wanted in (True, False))
+    model = regression().fit([[row[name] for name in columns] for row in train], [row["label"] for row in train])
+    found = by_row(table)
+    for row, expected in zip(rest, model.decision_function([[row[name] for name in columns] for row in rest]), strict=True):
+        assert found[row["split"], row["user_id"]]["score"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_logistic_regression_is_deterministic(data: Data) -> None:
@@ -165,3 +184,6 @@ def test_a_stack_of_a_perfect_student_is_perfect_and_learns_from_validation_rows
     for row in data.windows:
         row["label"] = row["label"] ^ (row["split"] == "test")
     assert stack(task(data, "stack", predictions=path))[0]["score"] == table["score"]
+    with_factors = stack(dataclasses.replace(task(data, "stack_mf", predictions=path), factors=True))[1]
+    weighed = {name.removeprefix("coefficient_") for name in with_factors if name.startswith("coefficient_")}
+    assert weighed == {*FEATURES, "matrix_factorisation", "student"}

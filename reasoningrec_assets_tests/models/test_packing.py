@@ -58,6 +58,15 @@ def test_what_rows_begin_with_is_laid_once():
     assert len(packing.pack([row[:40] for row in rows[:2]]).ids) == 40
 
 
+def test_ends_of_rows_after_one_beginning_are_attended_in_one_call():
+    packed = packing.pack(families())
+    # the instruction, and for each of three users the history and the four targets
+    assert packed.blocks == [[24], *[[40], [9] * 4] * 3]
+    assert packed.paths == [(0,), (0, 1), (0, 1, 2), (0, 3), (0, 3, 4), (0, 5), (0, 5, 6)]
+    long = [tokens(packing.TOGETHER // 2 + 1) for _ in range(3)]
+    assert packing.pack(long).blocks == [[len(row)] for row in long]
+
+
 def test_packs_stay_within_their_tokens_and_hold_every_row_once():
     rows = [*families(), *(tokens(DRAW.randrange(1, 90)) for _ in range(50))]
     groups = packing.packs_by_tokens(rows, 128)
