@@ -29,9 +29,8 @@ def _asset(
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.baselines.features import Task
 
-            predict = getattr(import_module(f"reasoningrec_assets.baselines.{module}"), function)
-            read = {table: inputs[table] for table in tables}
-            return Output(*predict(Task(context.partition_key, method, read, cut, factors)))
+            task = Task(context.partition_key, method, {table: inputs[table] for table in tables}, cut, factors)
+            return Output(*getattr(import_module(f"reasoningrec_assets.baselines.{module}"), function)(task))
 
         return materialize(context, lake, build, settings={"cut": cut, "method": method}, config=config)
 

@@ -24,7 +24,7 @@ first_target AS (
       ON events.user_id = windows.user_id AND item_id = target_item_id GROUP BY user_id
 ),
 training_events AS (
-    SELECT events.user_id, item_id, liked FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
+    SELECT events.user_id, item_id, liked, events.position FROM read_parquet($interactions) AS events LEFT JOIN first_target USING (user_id)
     WHERE coalesce(events."timestamp" < $cut, true) AND coalesce(events.position < first_target.position, true)
 )
 
@@ -49,3 +49,21 @@ ORDER BY split, user_id, target_item_id
 
 -- name: student
 SELECT split, user_id, target_item_id, score AS student FROM read_parquet($scored)
+
+-- name: sequences
+-- Beside the windows, training events as train rows of their own, each after the events before it: a sequential model learns
+-- from every step of a sequence. Of more than so many, some, the same on every run.
+WITH {training_events},
+steps AS (
+    SELECT 'train' AS split, user_id, item_id AS target_item_id, liked AS label,
+        list(item_id) OVER before AS history_item_ids, list(liked) OVER before AS history_liked
+    FROM training_events
+    WINDOW before AS (
+        PARTITION BY user_id ORDER BY position
+        ROWS BETWEEN (SELECT coalesce(max(len(history_item_ids)), 1) FROM read_parquet($windows)) PRECEDING AND 1 PRECEDING
+    )
+)
+FROM (FROM steps WHERE history_item_ids IS NOT NULL ORDER BY hash(user_id, target_item_id), user_id, target_item_id LIMIT $most)
+UNION ALL BY NAME
+SELECT split, user_id, target_item_id, label, history_item_ids, history_liked FROM read_parquet($windows)
+ORDER BY split, user_id, target_item_id

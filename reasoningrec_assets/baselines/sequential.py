@@ -15,7 +15,7 @@ from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_
 from reasoningrec_assets.sql import query
 
 WIDTH, HORIZONTAL, VERTICAL = 50, 16, 4  # of an embedding; Caser's filters
-EPOCHS, BATCH, RATE, DROPOUT = 30, 128, 1e-3, 0.2
+EVENTS, EPOCHS, STEPS, BATCH, RATE, DROPOUT = 100_000, 30, 8_000, 128, 1e-3, 0.2  # at most so many events, epochs and steps
 
 
 class _SASRec(nn.Module):
@@ -61,7 +61,9 @@ def caser(task: Task) -> Made:
 
 
 def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
-    table = query(SQL["histories"], windows=task.tables["interaction_windows"])
+    windows, events = task.tables["interaction_windows"], task.tables["cleaned_interactions"]
+    sql = SQL["histories" if "sft_splits" in task.tables else "sequences"].format(**SQL)
+    table = query(sql, windows=windows, interactions=events, cut=task.cut, most=EVENTS)
     rows = table.to_pylist()
     known = {item for row in rows for item in (row["target_item_id"], *row["history_item_ids"])}
     numbers = {item: number for number, item in enumerate(sorted(known), 1)}
@@ -84,7 +86,7 @@ def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
 
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     learned = torch.from_numpy(np.flatnonzero(taught(task, table)))
-    for _ in range(EPOCHS):
+    for _ in range(min(EPOCHS, STEPS * BATCH // (len(learned) or 1) + 1)):
         for batch in learned[torch.randperm(len(learned))].split(BATCH):
             optimizer.zero_grad()
             nn.functional.binary_cross_entropy_with_logits(logits(batch), labels[batch]).backward()

@@ -10,8 +10,7 @@ from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.sql import query, statements
 
-# Methods that need no language model, and that every one is held against.
-FLOORS = ("like_rate", "logistic_regression")
+FLOORS = ("like_rate", "logistic_regression")  # methods without a language model, which every one is held against
 _SQL = statements(__file__)
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reasoningrec_assets.baselines import sequential
 from reasoningrec_assets.baselines.content import content
 from reasoningrec_assets.baselines.features import Task
 from reasoningrec_assets.baselines.sequential import caser, sasrec
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def tastes(data: Data, users: int = 400) -> None:
     """Half the users like even items and dislike odd ones, the others the reverse: the history says which half."""
-    data.windows, draw = [], random.Random(0)
+    data.windows, data.interactions, draw = [], [], random.Random(0)
     for number in range(users):
         for split, at in (("train", 6), ("valid", 7), ("test", 8)):
             items = draw.sample(range(12), at + 1)
@@ -45,7 +46,7 @@ def auc_of_test_rows(table: pa.Table) -> float:
 @pytest.mark.parametrize("method", [sasrec, caser])
 def test_a_sequence_tells_the_taste_and_only_train_labels_are_learnt(data: Data, method) -> None:
     tastes(data)
-    task = Task("toy", "m", {"interaction_windows": data.write()[0]})
+    task = Task("toy", "m", dict(zip(("interaction_windows", "cleaned_interactions"), data.write(), strict=True)))
     table, metrics = method(task)
     assert table.schema == TABLES["predictions"].arrow()
     assert metrics["train_rows"] == 400
@@ -61,8 +62,30 @@ def test_an_empty_history_and_rows_of_other_users_do_not_disturb(data: Data) -> 
     for row in data.windows[:6]:
         row["history_item_ids"], row["history_liked"] = [], []
     for method in (sasrec, caser):
-        scores = method(Task("toy", "m", {"interaction_windows": data.write()[0]}))[0]["score"].to_numpy()
+        tables = dict(zip(("interaction_windows", "cleaned_interactions"), data.write(), strict=True))
+        scores = method(Task("toy", "m", tables))[0]["score"].to_numpy()
         assert (abs(scores) < 50).all()
+
+
+def test_every_training_event_is_learnt_from_and_no_target(data: Data, monkeypatch) -> None:
+    windows, interactions = data.write()
+    task = Task("toy", "m", {"interaction_windows": windows, "cleaned_interactions": interactions})
+    first = {row["user_id"]: row["target_item_id"] for row in data.windows if row["split"] == "train"}
+    at = {(row["user_id"], row["item_id"]): row["position"] for row in data.interactions}
+    # of the events before a user's train target, all but the first, which has nothing before it
+    events = sum(max(0, at[user, item] - 1) for user, item in first.items())
+    assert sasrec(task)[1]["train_rows"] == events + len(first)
+    before = sasrec(task)[0]["score"]
+    for row in data.interactions:
+        row["liked"] ^= at[row["user_id"], row["item_id"]] > at[row["user_id"], first[row["user_id"]]]
+    data.write()
+    assert sasrec(task)[0]["score"] == before
+    for row in data.interactions:
+        row["liked"] ^= at[row["user_id"], row["item_id"]] < at[row["user_id"], first[row["user_id"]]]
+    data.write()
+    assert sasrec(task)[0]["score"] != before
+    monkeypatch.setattr(sequential, "EVENTS", 5)
+    assert sasrec(task)[1]["train_rows"] == 5 + len(first)
 
 
 def test_words_of_liked_items_tell_the_taste(data: Data) -> None:
