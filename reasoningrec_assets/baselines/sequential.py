@@ -94,5 +94,5 @@ def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
     model.eval()
     asked = np.flatnonzero(table["split"].to_numpy() != "train")
     with torch.inference_mode():
-        scores = logits(torch.from_numpy(asked)).double().numpy() if len(asked) else np.empty(0)
-    return predictions_table(task, table.take(pa.array(asked)), scores), {"train_rows": float(len(learned))}
+        parts = [logits(part).double() for part in torch.from_numpy(asked).split(4096)] if len(asked) else [torch.empty(0)]
+    return predictions_table(task, table.take(pa.array(asked)), torch.cat(parts).numpy()), {"train_rows": float(len(learned))}

@@ -174,10 +174,10 @@ class _Run:
                 self._halve(error, where)
         if self.count > 1:
             loss = self._summed(loss)
-        if not torch.isfinite(torch.tensor(loss)):
-            remedy = "Lower training.learning_rate, or look at these rows in sft_splits"
-            raise PermanentError("train the student", where=where, problem=f"this step's loss is {loss}", remedy=remedy)
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0))
+        if not torch.isfinite(torch.tensor(loss + norm)):
+            problem, remedy = f"this step's loss is {loss}, its gradient's length {norm}", "Lower training.learning_rate"
+            raise PermanentError("train the student", where=where, problem=problem, remedy=f"{remedy}, or mend these rows")
         self.optimizer.step()
         return loss
 

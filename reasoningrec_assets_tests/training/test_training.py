@@ -209,6 +209,22 @@ def test_a_loss_that_is_no_number_names_the_rows(tiny_model, chat, settings, tmp
     assert not (tmp_path / "adapter").exists()
 
 
+def test_a_gradient_that_is_no_number_names_the_rows_of_its_own_step(tiny_model, chat, settings, tmp_path, monkeypatch):
+    learnt, asked = lora.answer_loss, []
+
+    def spoilt(model, chosen, *rest):
+        asked.extend(row.row for row in chosen)
+        loss = learnt(model, chosen, *rest)
+        loss.register_hook(lambda gradient: gradient * float("nan"))
+        return loss
+
+    monkeypatch.setattr(lora, "answer_loss", spoilt)
+    with pytest.raises(PermanentError, match=r"its gradient's length nan") as refused:
+        train(tiny_model, chat, settings, tmp_path / "adapter")
+    assert 0 < len(asked) <= settings.batch_size
+    assert all(row in str(refused.value) for row in asked)
+
+
 def test_the_adapter_names_its_base_by_reference_not_by_path(tiny_model, chat, settings, tmp_path):
     train(tiny_model, chat, settings, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
