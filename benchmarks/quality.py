@@ -171,7 +171,7 @@ def predictions(variant: str, seed: int) -> Path:
 
 def off_plain(variant: str, seed: int, count: int) -> Figure:
     """The AUC of a trained student's scores, in bf16 where the machine computes in it, beside that of a plain fp32 pass."""
-    path, wanted = predictions(variant, seed), asked(variant, seed)
+    path, wanted = predictions(variant, seed), asked(variant, seed)  # trained already by `run`
     test = pq.read_table(path).slice(len(wanted.rows["valid"]), count).to_pylist()
     chat = Chat(store.load_tokenizer(store.resolve(MODEL, CACHE)))
     rows = encode_rows(wanted.rows["test"][:count], chat, max_tokens=SETTINGS.max_tokens)
