@@ -177,9 +177,7 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0))
         if not torch.isfinite(torch.tensor(loss + norm)):
             problem, remedy = f"this step's loss is {loss}, its gradient's length {norm}", "Lower training.learning_rate"
-            raise PermanentError(
-                "train the student", where=where, problem=problem, remedy=f"{remedy}, or see these in sft_splits"
-            )
+            raise PermanentError("train the student", where=where, problem=problem, remedy=f"{remedy}, or see sft_splits")
         self.optimizer.step()
         return loss
 
