@@ -32,6 +32,7 @@ from reasoningrec_assets.lake.steps import code_version
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.metrics.ranking import auc, auc_interval
 from reasoningrec_assets.models import store
+from reasoningrec_assets.models.adapters import with_adapter
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import SamplingSettings, TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
@@ -160,7 +161,7 @@ def predictions(variant: str, seed: int) -> Path:
                 folder=adapter,
                 checkpoints=Checkpoints(folder / "checkpoints", about, print),
             )
-        model = store.with_adapter(store.load_causal_model(base, device.dtype, device.torch_name), adapter)
+        model = with_adapter(store.load_causal_model(base, device.dtype, device.torch_name), adapter)
         both = encoded["valid"] + encoded["test"]
         scores = label_log_odds(model, both, chat, tokens_per_batch=TOKENS, device=device.torch_name)
     (folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))

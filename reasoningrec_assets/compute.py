@@ -6,11 +6,11 @@ import itertools
 import os
 import resource
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import Log, PermanentError
 from reasoningrec_assets.lake.files import pause, try_exclusive
 
 
@@ -39,7 +39,7 @@ def lease_file(device: str) -> Path:
 
 
 @contextlib.contextmanager
-def lease(*, count: int = 1, log: Callable[[str], None] = print, poll_seconds: float = 1.0) -> Generator[Device]:
+def lease(*, count: int = 1, log: Log = print, poll_seconds: float = 1.0) -> Generator[Device]:
     """Hold `count` cards, or the CPU, which is one device whatever is asked, for the length of the block.
 
     Waits until they are free, and says so; PermanentError where the machine has fewer cards. Two models on one device

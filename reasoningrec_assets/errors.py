@@ -1,7 +1,11 @@
-"""The two kinds of failure that every package raises and a user can act on, and the one stop that is none.
+"""What every package tells people: lines of progress, the two kinds of failure that they can act on, and the one stop that is none.
 
 The split decides retries: a permanent failure stops every retry mechanism, a transient one may be tried again.
 """
+
+from collections.abc import Callable
+
+Log = Callable[[str], None]  # takes one line
 
 
 class PlatformError(Exception):

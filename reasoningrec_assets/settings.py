@@ -30,6 +30,7 @@ class EngineSettings(Section):
     quantization: Literal[Quantization, "fp8"] = Field(
         default="none", description="Where memory is short: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key."
     )
+    max_memory: dict[str, str] | None = Field(default=None, description="transformers: see training.max_memory.")
     adapter: str | None = Field(default=None, description="Folder of a LoRA adapter for the teacher. Part of every cache key.")
     python: str | None = Field(default=None, description="vllm: interpreter of an environment of its own; by default this one.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="vllm: float16 before Ampere.")

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
+    from duckdb import DuckDBPyConnection as Connection
+    from duckdb import DuckDBPyRelation as Relation
+    from pyarrow import DataType, Schema, Table
+    from pyarrow import RecordBatchReader as Reader
+else:  # only annotations name them: neither library is loaded before it is used
+    Connection = Relation = Reader = Schema = Table = DataType = Any
 
 
-def connect(*, threads: int | None = None, temp_directory: Path | None = None) -> "duckdb.DuckDBPyConnection":
+def connect(*, threads: int | None = None, temp_directory: Path | None = None) -> Connection:
     """An in-memory DuckDB, by default on all cores, that spills beyond 2 GB to disk and never loads or fetches an extension."""
     import duckdb
 
@@ -39,13 +43,13 @@ def exact_path(path: Path | str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
 
 
-def execute(sql: str, *, on: "duckdb.DuckDBPyConnection", **values: object) -> None:
+def execute(sql: str, *, on: Connection, **values: object) -> None:
     """Run statements in order, with ``$name`` bound as in `query`."""
     for statement in sql.split(";"):
         on.execute(statement, _bound(statement, values))
 
 
-def query(sql: str, *, on: "duckdb.DuckDBPyConnection | None" = None, **values: object) -> "pa.Table":
+def query(sql: str, *, on: Connection | None = None, **values: object) -> Table:
     """All rows of a query, run ``on`` a connection or on a fresh one, with ``$name`` bound to its value, paths literally.
 
     A value that the query does not name is left out, so that several queries can share their values.
@@ -53,7 +57,7 @@ def query(sql: str, *, on: "duckdb.DuckDBPyConnection | None" = None, **values: 
     return (on or connect()).sql(sql, params=_bound(sql, values)).to_arrow_table()
 
 
-def stream(sql: str, *, on: "duckdb.DuckDBPyConnection", **values: object) -> "pa.RecordBatchReader":
+def stream(sql: str, *, on: Connection, **values: object) -> Reader:
     """As `query`, as record batches to be read once, each a row group; the reader keeps its connection until it is dropped."""
     return on.sql(sql, params=_bound(sql, values)).to_arrow_reader(122_880)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -19,9 +19,6 @@ from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
 from reasoningrec_assets.training.variants import FULL, Variant
-
-if TYPE_CHECKING:
-    from reasoningrec_assets.generation.plan import Writer
 
 LANGUAGE: dict[str, Any] = {"partitions_def": datasets, "group_name": "language", "owners": ["team:modelling"], **GPU}
 # a dry run plans and yields nothing, and what depends on it is skipped
@@ -44,7 +41,7 @@ def _write(
     config: StepConfig,
     lake: LakeResource,
     settings: GenerationSettings,
-    build: "Callable[[Inputs, Writer], Output]",
+    build: Callable[[Inputs, Any], Output],
     *,
     word_limit: int,
     **decides: object,

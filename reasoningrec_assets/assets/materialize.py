@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 
 from reasoningrec_assets import catalog
 from reasoningrec_assets.datasets import registry
-from reasoningrec_assets.errors import PlatformError, TransientError
+from reasoningrec_assets.errors import Log, PlatformError, TransientError
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, code_version, run_step
 from reasoningrec_assets.lake.tables import markdown
@@ -116,7 +116,7 @@ def materialize(
     return dg.MaterializeResult(data_version=dg.DataVersion(receipt.data_version or ""), metadata=metadata)
 
 
-def sync_catalogue(lake: Lake, log: Callable[[str], None]) -> None:
+def sync_catalogue(lake: Lake, log: Log) -> None:
     """Bring DuckDB up to date; a projection that fails is reported and never fails the step that it describes."""
     import duckdb
 

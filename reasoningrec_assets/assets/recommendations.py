@@ -25,14 +25,14 @@ def recommendations(context: dg.AssetExecutionContext, config: RecommendationCon
     """The best unrated items for every user, by the student's score, the first with a reason that is checked by its words."""
     dataset = registry.get(context.partition_key)
     wanted, scoring, training = (settings_of(kind, name, config, dataset) for name, kind in SECTIONS.items())
-    base, most = training.base_model, training.max_tokens
-    decided = {**wanted.model_dump(exclude={"users"}), **scoring.model_dump(), "max_tokens": most, **model_settings(base)}
+    asked = {**wanted.model_dump(exclude={"users"}), **scoring.model_dump(), "max_tokens": training.max_tokens}
+    decided = asked | model_settings(training)
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.training.recommend import recommend
         from reasoningrec_assets.training.student import open_student
 
-        student = partial(open_student, inputs, FULL, base, scoring, max_tokens=most, log=context.log.info)
+        student = partial(open_student, inputs, FULL, training, scoring, log=context.log.info)
         return recommend(dataset, inputs, wanted, decided, student, log=context.log.info)
 
     return materialize(context, lake, build, settings={**decided, "users": wanted.users}, config=config)

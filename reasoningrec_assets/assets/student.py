@@ -12,7 +12,7 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.prompts import templates
 from reasoningrec_assets.resources.lake import LakeResource
-from reasoningrec_assets.settings import ReasoningSettings, SamplingSettings, ScoringSettings, TrainingSettings
+from reasoningrec_assets.settings import SamplingSettings, ScoringSettings, TrainingSettings
 from reasoningrec_assets.training.variants import FULL, Variant
 
 STUDENT = {"partitions_def": datasets, "group_name": "student", "owners": ["team:modelling"]}
@@ -23,9 +23,10 @@ TrainingConfig = step_config("TrainingConfig", {"training": TrainingSettings})
 PredictionConfig = step_config("PredictionConfig", {"training": TrainingSettings, "scoring": ScoringSettings})
 
 
-def model_settings(reference: str) -> dict[str, str]:
-    """What decides an answer of the student's base besides the rows."""
-    return {"identity": store.identity(reference), "prefix": templates.SHA256["student_output"]}
+def model_settings(training: TrainingSettings) -> dict[str, str]:
+    """What decides an answer of the student's base besides the rows and what is asked."""
+    named = {"identity": store.identity(training.base_model), "quantization": training.quantization}
+    return named | {"prefix": templates.SHA256["student_output"]}
 
 
 def keys_of(variant: Variant, *tables: str) -> list[dg.AssetKey]:
@@ -81,7 +82,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
                 shutil.rmtree(checkpoints, ignore_errors=True)
             return train(inputs, variant, training, scoring.tokens_per_batch, checkpoints=checkpoints, log=context.log.info)
 
-        settings = training.model_dump() | model_settings(training.base_model)
+        settings = training.model_dump() | model_settings(training)
         return materialize(context, lake, build, settings=settings, config=config)
 
     return lora_model
@@ -89,7 +90,7 @@ def adapter_of(variant: Variant) -> dg.AssetsDefinition:
 
 def predictions_of(variant: Variant, method: str, who: str, *, key: list[str]) -> dg.AssetsDefinition:
     """The predictions of one of `TUNED`, with its adapter, `BASE` or `TEACHER` for a variant's rows."""
-    deps = keys_of(variant, "sft_splits", *(["lora_model"] if who == TUNED else []))
+    deps = keys_of(variant, "sft_splits", *{TUNED: ["lora_model"], TEACHER: ["reasoning_labels"]}.get(who, []))
     about = f"What the {who} says to the valid and test rows of the variant {variant.name}, and its explanations of some."
     run_config = configured(PredictionConfig, variant)
 
@@ -98,15 +99,18 @@ def predictions_of(variant: Variant, method: str, who: str, *, key: list[str]) -
         dataset = registry.get(context.partition_key)
         training = settings_of(TrainingSettings, "training", config, dataset, variant)
         scoring = settings_of(ScoringSettings, "scoring", config, dataset, variant)
-        wrote = settings_of(ReasoningSettings, "reasoning_labels", config, dataset, variant)
-        base, most = wrote.model if who == TEACHER else training.base_model, training.max_tokens
+        asked = {**scoring.model_dump(), "method": method, "max_tokens": training.max_tokens}
 
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.training.student import predict
 
-            return predict(method, inputs, variant, base, scoring, max_tokens=most, log=context.log.info)
+            base = inputs.of("reasoning_labels").models[0]["reference"] if who == TEACHER else training.base_model
+            asking = training.model_copy(update={"base_model": base})
+            return predict(method, inputs, variant, asking, scoring, log=context.log.info)
 
-        settings = {**scoring.model_dump(), "method": method, "max_tokens": most, **model_settings(base)}
+        settings = asked | model_settings(training)
+        if who == TEACHER:
+            del settings["identity"]  # the receipt of the reasoning says which model it is
         return materialize(context, lake, build, settings=settings, config=config)
 
     return predictions

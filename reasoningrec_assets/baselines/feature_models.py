@@ -72,8 +72,10 @@ def fitted(task: Task, table: pa.Table, model: Any, learned: NDArray[np.bool_] |
         model.fit(features[learned], labels)
         # scikit-learn refuses an input without rows
         scores = model.decision_function(inputs) if len(inputs) else np.empty(0)
-        if hasattr(model, "steps"):  # each coefficient is per standard deviation of its feature
-            weights = model[-1]
-            metrics |= {f"coefficient_{name}": float(value) for name, value in zip(names, weights.coef_[0], strict=True)}
+        if hasattr(model, "steps"):  # each coefficient is per standard deviation of its feature, less its mean
+            scaler, weights = model
+            known = {"mean": scaler.mean_, "deviation": scaler.scale_, "coefficient": weights.coef_[0]}
+            for kind, values in known.items():
+                metrics |= {f"{kind}_{name}": float(value) for name, value in zip(names, values, strict=True)}
             metrics["intercept"] = float(weights.intercept_[0])
     return predictions_table(task, table.filter(pa.array(asked)), scores), metrics

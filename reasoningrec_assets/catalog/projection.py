@@ -5,22 +5,16 @@ No step writes DuckDB itself: an open shell blocks writers, and would fail a ste
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
+from reasoningrec_assets.errors import Log, PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, scratch_folder, try_exclusive
 from reasoningrec_assets.lake.receipts import ReceiptStore, file_of
 from reasoningrec_assets.lake.steps import CODE_VERSIONS, Lake
-from reasoningrec_assets.sql import exact_path, literal, statements
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, exact_path, literal, statements
 
 FILE_NAME = "catalog.duckdb"
 LOCK = Path("locks", "catalog.lock")
-Log = Callable[[str], None]
 
 # Receipts whose rows are held in memory together: 500 took a tenth less time and a quarter more memory on ten thousand.
 _CHUNK = 300
@@ -34,7 +28,7 @@ LAYOUT_VERSION = "8"
 SHARED_VIEWS = ("predictions", "evaluation_metrics")
 
 
-def connect(data_root: Path, *, wait_seconds: float = 5.0) -> "duckdb.DuckDBPyConnection":
+def connect(data_root: Path, *, wait_seconds: float = 5.0) -> Connection:
     """Open the catalogue read-only, after a sync that is at work; close it soon, since a sync skips while it is open.
 
     A file that is missing or damaged is a PermanentError, one that somebody keeps open for writing a TransientError.
@@ -136,7 +130,7 @@ def _identity(lake: Lake) -> dict[str, str]:
     return {"layout_version": LAYOUT_VERSION, "data_root": str(lake.root)}
 
 
-def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[str], log: Log) -> int:
+def _project(connection: Connection, lake: Lake, receipts: set[str], log: Log) -> int:
     """Add receipts and refresh the views in one transaction; returns the number added."""
     connection.execute("BEGIN")
     ordered = sorted(receipts)
@@ -148,7 +142,7 @@ def _project(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: set[
     return added
 
 
-def _add(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: list[str], log: Log) -> int:
+def _add(connection: Connection, lake: Lake, receipts: list[str], log: Log) -> int:
     texts: dict[str, str] = {}
     for relative in receipts:
         path = lake.receipts.root / relative
@@ -165,7 +159,7 @@ def _add(connection: "duckdb.DuckDBPyConnection", lake: Lake, receipts: list[str
     return len(texts)
 
 
-def _refresh_views(connection: "duckdb.DuckDBPyConnection", log: Log) -> None:
+def _refresh_views(connection: Connection, log: Log) -> None:
     """Make the views name exactly the current files that exist, and touch none that is right already."""
     files: dict[str, list[str]] = defaultdict(list)
     current = "SELECT asset, path FROM current_materializations WHERE kind = 'table' AND path IS NOT NULL ORDER BY ALL"
@@ -194,7 +188,7 @@ def _lake_view(files: list[str]) -> str:
     return f"SELECT * FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
 
 
-def _readable(connection: "duckdb.DuckDBPyConnection", path: str, log: Log) -> bool:
+def _readable(connection: Connection, path: str, log: Log) -> bool:
     import duckdb
 
     try:

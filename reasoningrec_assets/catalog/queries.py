@@ -2,13 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import statements
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, Relation, statements
 
 # An AUC that may be off by more than this cannot tell methods apart: published gains are smaller.
 TOO_WIDE = 0.05
@@ -16,9 +12,7 @@ _SQL = statements(__file__)
 _SECTIONS = statements(str(Path(__file__).with_name("sections")))
 
 
-def answers(
-    connection: "duckdb.DuckDBPyConnection", command: str, asset: str | None, partition: str | None
-) -> "Iterator[tuple[str, duckdb.DuckDBPyRelation]]":
+def answers(connection: Connection, command: str, asset: str | None, partition: str | None) -> Iterator[tuple[str, Relation]]:
     """Titles and tables of a command: ``metrics``, ``lineage`` of an asset, or ``show``, of everything or an asset.
 
     A partition may be left out where there is one alone; a name that is none is a PermanentError that lists those there are.

@@ -3,17 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from reasoningrec_assets.datasets.adapters import amazon, movielens, tables
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.sql import connect, execute, query, statements, stream
-
-if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
+from reasoningrec_assets.sql import Connection, Reader, Table, connect, execute, query, statements, stream
 
 # Three targets, and at least one item of history before the first of them.
 MIN_SEQUENCE = 4
@@ -37,7 +33,7 @@ def clean(
     repeated_pairs: Literal["last", "first", "keep"] = "last",
     threads: int | None = None,
     scratch: Path | None = None,
-) -> "tuple[pa.RecordBatchReader, dict[str, int], dict[str, str]]":
+) -> tuple[Reader, dict[str, int], dict[str, str]]:
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
     ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
@@ -67,7 +63,7 @@ def clean(
     return rows, counts, {"dropped": json.dumps(examples, ensure_ascii=False)}
 
 
-def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "tuple[pa.Table, dict[str, int]]":
+def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> tuple[Table, dict[str, int]]:
     """One row of ``items`` per item that ``interactions`` (`cleaned_interactions`) names, sorted by item id; and counts.
 
     Of several raw rows for one item the first in the file counts; the title of an item without one is its id. The role
@@ -81,7 +77,7 @@ def read_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) 
 
 def report(
     dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float], details: Mapping[str, str]
-) -> "pa.Table":
+) -> Table:
     """The rows of ``cleaning_report``: the rules of `clean`, of which counts and details are, of the adapter, of `read_items`."""
     import pyarrow as pa
 
@@ -95,7 +91,7 @@ def report(
     return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=TABLES["cleaning_report"].arrow())
 
 
-def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> "duckdb.DuckDBPyConnection":
+def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> Connection:
     """A connection with ``raw_items``, the items ``rated`` in the interactions, and the raw rows of these, ``copies``."""
     connection = connect()
     ADAPTERS[dataset.adapter](dataset).load_items(connection, files)

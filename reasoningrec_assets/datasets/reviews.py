@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.datasets.cleaning import ADAPTERS
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.prompts.text import plain_text
-from reasoningrec_assets.sql import connect, execute, query, statements
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import Table, connect, execute, query, statements
 
 _SQL = statements(__file__)
 
 
 def choose(
     dataset: Dataset, files: Mapping[str, Path], windows: Path, *, leak_safe: bool = True, scratch: Path | None = None
-) -> "tuple[pa.Table, dict[str, int]]":
+) -> tuple[Table, dict[str, int]]:
     """The rows of ``item_reviews``, for each item in ``windows`` up to ten verified reviews, sorted by stars; and counts.
 
     Drawn, seeded and without replacement, in proportion to the item's stars; cut to 50 words where there are more than ten to

@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import query, statements
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.errors import Log, PermanentError
+from reasoningrec_assets.sql import Table, query, statements
 
 _SQL = statements(__file__)
 
@@ -16,11 +13,11 @@ _SQL = statements(__file__)
 class Choice(NamedTuple):
     """The chosen windows, all columns, sorted by user id; and how the draw went."""
 
-    rows: "pa.Table"
+    rows: Table
     counts: dict[str, int]
 
 
-def choose_train(windows: Path, k: int, seed: int) -> Choice:
+def choose_train(windows: Path, k: int, seed: int, log: Log = print) -> Choice:
     """K/2 liked and K/2 disliked rows of the train split (paper section 4); of an odd K the extra one is disliked.
 
     PermanentError where all train rows are liked, or all disliked: there is nothing to tell apart.
@@ -37,10 +34,13 @@ def choose_train(windows: Path, k: int, seed: int) -> Choice:
     counts = {"requested": k, "taken": rows.num_rows, "liked": take_liked, "disliked": take_disliked}
     counts |= {"liked_available": liked, "disliked_available": disliked}
     counts |= {"filled_up": max(0, take_liked - k // 2, take_disliked - (k - k // 2)), "short_by": k - rows.num_rows}
+    if counts["filled_up"] or counts["short_by"]:
+        said = f"the train split has {liked} liked and {disliked} disliked rows: took {take_liked} liked and {take_disliked}"
+        log(f"{said} disliked, {counts['short_by']} fewer than K = {k}")
     return Choice(rows, counts)
 
 
-def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> "pa.Table":
+def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> Table:
     """``n`` rows of a split at their natural prevalence, or all where it has fewer; all columns, sorted by user id."""
     return query(_SQL["sample"], windows=windows, split=split, seed=seed, n=n)
 

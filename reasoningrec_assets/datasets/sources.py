@@ -4,24 +4,21 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasoningrec_assets.datasets.archives import check_checksum, extract, measure
 from reasoningrec_assets.datasets.registry import Dataset, Source
-from reasoningrec_assets.errors import PermanentError, PlatformError, TransientError
+from reasoningrec_assets.errors import Log, PermanentError, PlatformError, TransientError
 from reasoningrec_assets.lake.files import exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Inputs
 from reasoningrec_assets.lake.tables import read_rows
+from reasoningrec_assets.sql import Table
 from reasoningrec_assets.wheels import fetch_wheel
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Log = Callable[[str], None]
 _MANIFEST = "manifest.json"
 _TIMEOUTS = (8, 60)  # seconds to connect, and between two pieces of the answer
 _PROGRESS_SECONDS = 10.0  # between two lines of a download's progress
@@ -69,7 +66,7 @@ def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
         raise damaged or _nothing_found(dataset, own, failures)
 
 
-def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> "pa.Table":
+def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> Table:
     """The files as rows of ``raw_dataset``, one per role, with paths relative to the data root."""
     import pyarrow as pa
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from reasoningrec_assets.datasets.cleaning import MIN_SEQUENCE
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import connect, execute, query, statements, stream
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import Reader, connect, execute, query, statements, stream
 
 # So many users are cut at once: DuckDB cannot spill the lists that it gathers of them.
 USERS_AT_ONCE = 100_000
@@ -21,7 +18,7 @@ _LEAVE_LAST_OUT_COUNTS = {"users_below_four_rows", "users_with_short_history"}
 _TEMPORAL_COUNTS = {"targets_without_history", "targets_over_limit", "windows_with_short_history", "train", "valid", "test"}
 
 
-def build(dataset: Dataset, interactions: Path, scratch: Path | None = None) -> "tuple[pa.RecordBatchReader, dict[str, int]]":
+def build(dataset: Dataset, interactions: Path, scratch: Path | None = None) -> tuple[Reader, dict[str, int]]:
     """The windows of the dataset, sorted by split (train, valid, test), user id and time, to be read once; and counts.
 
     Leave-last-out (paper section 4): with s a user's items in time order and H the history length, the targets are s[-3]

@@ -1,18 +1,13 @@
-"""The generation cache: answers by key, in immutable shards.
+"""The generation cache: answers by key, in immutable Parquet files that a rename puts in place, named by their bytes' SHA-256."""
 
-A shard is a Parquet file named by its bytes' SHA-256 and put in place by a rename: a killed writer leaves none, damage shows.
-"""
-
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity
 from reasoningrec_assets.lake.files import canonical_json, disk_errors, move_into_place, scratch_folder, sha256_file
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import Schema, Table
 
 IDENTITY = "identity.json"
 
@@ -24,7 +19,7 @@ class GenerationCache:
         self.folder = root / identity.folder
         self.identity = identity
 
-    def lookup(self, keys: Collection[str], *, log: Callable[[str], None] = print) -> tuple[dict[str, Answer], float | None]:
+    def lookup(self, keys: Collection[str], *, log: Log = print) -> tuple[dict[str, Answer], float | None]:
         """The answers that are there, by key, and the seconds that a token of these and all others took, if there are any."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -48,7 +43,7 @@ class GenerationCache:
             write_shard(pa.Table.from_pylist(rows, schema=shard_schema()), self.folder, self.identity)
 
 
-def shard_schema() -> "pa.Schema":
+def shard_schema() -> Schema:
     """The columns of a shard: the fields of an `Answer`."""
     import pyarrow as pa
 
@@ -58,7 +53,7 @@ def shard_schema() -> "pa.Schema":
     return pa.schema(columns)
 
 
-def write_shard(table: "pa.Table", folder: Path, identity: ModelIdentity | None = None) -> None:
+def write_shard(table: Table, folder: Path, identity: ModelIdentity | None = None) -> None:
     """Put a shard in place, and beside the first one a file that says whose answers these are."""
     import pyarrow.parquet as pq
 
@@ -71,7 +66,7 @@ def write_shard(table: "pa.Table", folder: Path, identity: ModelIdentity | None 
         move_into_place(shard, folder / f"{sha256_file(shard)}.parquet")
 
 
-def intact_shards(folder: Path, log: Callable[[str], None]) -> "Iterator[tuple[Path, pa.Table]]":
+def intact_shards(folder: Path, log: Log) -> Iterator[tuple[Path, Table]]:
     """Every shard that matches its checksum. A damaged one is set aside, so that its answers are written again."""
     import pyarrow.parquet as pq
 

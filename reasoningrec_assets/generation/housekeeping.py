@@ -1,7 +1,4 @@
-"""The cache over its life: what it holds, what can go, and the labels it stands behind, as one file.
-
-A table is live when it is the newest of its asset and partition.
-"""
+"""The cache over its life: what it holds, what no live table (the newest of its partition) refers to, and all labels as one file."""
 
 import json
 import time

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.cache import GenerationCache
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Request, Sampling, TextGenerator, key_of
 
@@ -49,7 +50,7 @@ class Writer:
     prices: Prices = Prices()
     count_tokens: Callable[[str], int] | None = None
     dry_run: bool = False  # stop after the plan
-    log: Callable[[str], None] = print
+    log: Log = print
     observe: Callable[[Mapping[str, float]], None] = lambda _: None  # receives the progress as figures
 
 

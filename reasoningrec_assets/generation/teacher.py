@@ -3,7 +3,7 @@
 The wording is in `prompts`, the making in `run`. Only items and users that a window needs are asked about.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
 from reasoningrec_assets.datasets.windows import window_name
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.engines import open_engine
 from reasoningrec_assets.generation.plan import Prices, Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
@@ -25,9 +26,7 @@ from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.settings import EngineSettings, GenerationSettings, ReasoningSettings, SamplingSettings
 
 
-def teacher_writer(
-    settings: GenerationSettings, engine: EngineSettings, data_root: Path, *, log: Callable[[str], None], **more: Any
-) -> Writer:
+def teacher_writer(settings: GenerationSettings, engine: EngineSettings, data_root: Path, *, log: Log, **more: Any) -> Writer:
     """How one teacher step writes, with `more` fields of `plan.Writer`; the data root holds models and the generation cache.
 
     Its identity is what decides the texts besides the questions: the model's content, its engine, and what is put on it.
@@ -100,12 +99,7 @@ def reason_about_labels(
     seen = {"descriptions": inputs.find("item_descriptions"), "profiles": inputs.find("user_profiles")}
     context = load_context(inputs["items"], **seen)
     windows = inputs["interaction_windows"]
-    train, counts = choose_train(windows, sampling.k, sampling.seed)
-    if counts["filled_up"] or counts["short_by"]:
-        writer.log(
-            f"the train split has {counts['liked_available']} liked and {counts['disliked_available']} disliked rows: took "
-            f"{counts['liked']} liked and {counts['disliked']} disliked, {counts['short_by']} fewer than K = {counts['requested']}"
-        )
+    train, counts = choose_train(windows, sampling.k, sampling.seed, writer.log)
     test = choose_sample(windows, "test", sampling.explained_rows, sampling.seed)
     chosen: list[dict[str, Any]] = [*train.to_pylist(), *test.to_pylist()]
     kind, words, blind = dataset.item_kind, settings.words, settings.teacher_mode == "blind"

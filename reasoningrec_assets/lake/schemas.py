@@ -4,10 +4,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import Schema, Table
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class TableSchema:
         """The names of the columns that together identify a row."""
         return tuple(column.name for column in self.columns if column.key)
 
-    def arrow(self) -> "pa.Schema":
+    def arrow(self) -> Schema:
         """The Arrow schema that the Parquet file has to have."""
         import pyarrow as pa
 
@@ -47,7 +46,7 @@ class TableSchema:
         types |= {f"list<{name}>": pa.list_(types[name]) for name in ("string", "bool")}
         return pa.schema([pa.field(column.name, types[column.type], nullable=column.nullable) for column in self.columns])
 
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
         """Rows as Arrow; what the schema does not name is left out."""
         import pyarrow as pa
 

@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from reasoningrec_assets.errors import DryRun, PermanentError
+from reasoningrec_assets.errors import DryRun, Log, PermanentError
 from reasoningrec_assets.lake import files
 from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore, Upstream
 from reasoningrec_assets.lake.schemas import TableSchema, table_of
 from reasoningrec_assets.lake.tables import preview, write_table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import Reader, Table
 
 MANIFEST = "manifest.json"
 COLUMN_FACTS = ("name", "type", "nullable", "description")
@@ -81,7 +79,7 @@ class Step:
 class Output:
     """What a build function hands over: a table, or a file or folder that it made in the scratch folder."""
 
-    table: "pa.Table | pa.RecordBatchReader | None" = None
+    table: Table | Reader | None = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     details: dict[str, str] = field(default_factory=dict[str, str])
     path: Path | None = None
@@ -111,9 +109,7 @@ class Inputs:
         return next((self[asset] for asset in self.receipts if asset.rsplit("/", 1)[-1] == table), None)
 
 
-def run_step(
-    lake: Lake, step: Step, build: Callable[[Inputs], Output], *, log: Callable[[str], None] = print
-) -> tuple[Receipt, bool]:
+def run_step(lake: Lake, step: Step, build: Callable[[Inputs], Output], *, log: Log = print) -> tuple[Receipt, bool]:
     """Materialize one partition of one asset, or find that it stands already: the receipt, and whether it was reused.
 
     `build` is called only where the newest receipt does not match or its data does not verify. A missing input and a

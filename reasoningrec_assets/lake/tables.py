@@ -2,18 +2,16 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TableSchema
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from reasoningrec_assets.sql import DataType, Reader, Schema, Table
 
 ROW_GROUP = 122_880  # DuckDB's own row-group size: its scans then hand one group to one thread
 
 
-def write_table(schema: TableSchema, data: "pa.Table | pa.RecordBatchReader", path: Path, *, dataset: str) -> int:
+def write_table(schema: TableSchema, data: Table | Reader, path: Path, *, dataset: str) -> int:
     """Validate rows, matching columns by name, write them to a scratch path, flat in memory, and return their number.
 
     Refused, as a PermanentError, is a column that is missing, unexpected, of another type or null, a row of another
@@ -45,7 +43,7 @@ def write_table(schema: TableSchema, data: "pa.Table | pa.RecordBatchReader", pa
     return rows
 
 
-def _fits(given: "pa.DataType", declared: "pa.DataType") -> bool:
+def _fits(given: DataType, declared: DataType) -> bool:
     """Whether a cast changes a value's width alone: ids that went through floats would silently become `1.0`."""
     from pyarrow import types
 
@@ -62,7 +60,7 @@ def _fits(given: "pa.DataType", declared: "pa.DataType") -> bool:
     return any(is_one(given) for is_one in alike[str(declared)])
 
 
-def _conform(schema: TableSchema, group: "pa.Table", arrow: "pa.Schema", dataset: str) -> "pa.Table":
+def _conform(schema: TableSchema, group: Table, arrow: Schema, dataset: str) -> Table:
     group = group.select(arrow.names)
     for field in arrow:
         if not field.nullable and group.column(field.name).null_count:
@@ -75,7 +73,7 @@ def _conform(schema: TableSchema, group: "pa.Table", arrow: "pa.Schema", dataset
         raise _refused(schema, f"a column does not fit its declared type: {error}") from error
 
 
-def _exact_groups(reader: "pa.RecordBatchReader", size: int) -> "Iterator[pa.Table]":
+def _exact_groups(reader: Reader, size: int) -> Iterator[Table]:
     """Regroup batches to exactly `size` rows, so that the bytes do not depend on how the rows arrived."""
     import pyarrow as pa
 

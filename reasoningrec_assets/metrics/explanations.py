@@ -4,14 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.metrics.intervals import Floats, Interval, mean_interval
 from reasoningrec_assets.metrics.text import BertScore, deranged
-from reasoningrec_assets.sql import connect, query, statements
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, connect, query, statements
 
 # The name of a metric, its value, and the number of rows that it is computed on.
 Row = tuple[str, float | Interval | None, int]
@@ -28,7 +24,7 @@ class Texts:
     encoder: BertScore | None = None
 
 
-def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> "duckdb.DuckDBPyConnection":
+def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> Connection:
     """A connection with the table ``flags``: what the words of every explained test row say, by method, user and item.
 
     ``stated``: whether it says that the target is liked, null where it does not say. ``titles_not_shown``: titles of the
@@ -42,7 +38,7 @@ def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> "duckdb
     return on
 
 
-def explanation_figures(method: str, flags: "duckdb.DuckDBPyConnection", texts: Texts, draws: Mapping[str, int]) -> Iterator[Row]:
+def explanation_figures(method: str, flags: Connection, texts: Texts, draws: Mapping[str, int]) -> Iterator[Row]:
     """A method's texts by `flagged`, and against the teacher's: ROUGE-L and BERTScore, beside two floors.
 
     One that was asked for and came back empty scores 0. The floors: the teacher's reasoning about another row, and a sentence

@@ -3,16 +3,13 @@
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.metrics.intervals import Floats
-
-if TYPE_CHECKING:
-    import torch
 
 _PAIRS_TOGETHER = 512
 _TOKENS_PER_BATCH = 4096  # of one forward pass: what its layers make of them stays near the cores
@@ -34,7 +31,7 @@ class BertScore:
     encoder: str  # a folder
     num_layers: int  # whose states are compared: those of the last one
     device: str = "cpu"
-    _kept: "dict[str, torch.Tensor]" = field(default_factory=dict[str, Any], repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def score(self, candidates: Sequence[str], references: Sequence[str]) -> TextScores:
         """The score of each candidate against its reference; 0 where either is empty."""
@@ -52,8 +49,8 @@ class BertScore:
                 scores[:, row] = precision, recall, 2 * precision * recall / ((precision + recall) or 1.0)
         return TextScores(*np.nan_to_num(scores))  # a text without one token, say of control characters, has a mean of nothing
 
-    def _embedded(self, texts: Set[str]) -> "dict[str, torch.Tensor]":
-        """Each text's token states of length 1, shape (tokens, width); references come again for every method, and are kept."""
+    def _embedded(self, texts: Set[str]) -> dict[str, Any]:
+        """Each text's token states of length 1, tensors of shape (tokens, width); references come again for every method, and are kept."""
         import torch
         from bert_score.utils import sent_encode
 

@@ -21,6 +21,7 @@ from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is computed twice: a segment or a pass of its own costs more
 TOGETHER = 256  # tokens up to which ends of rows are blocks of one segment: a call for each costs more than a mask that hides
+MOST_WEIGHTED = 2048  # tokens of the longest row up to which attention is two products
 _ATTENTION = "rows_apart"
 
 
@@ -39,22 +40,22 @@ class Pack:
 def pack(rows: Sequence[list[int]]) -> Pack:
     """Lay rows, none empty, into one sequence; a beginning of at least `SHORTEST` tokens that several share is laid once."""
     packed = Pack(rows, places=[[] for _ in rows])
-    _lay(packed, range(len(rows)), 0, ())
-    return packed
-
-
-def _lay(packed: Pack, members: Sequence[int], depth: int, before: tuple[int, ...]) -> None:
-    """Lay what the members, equal in their first `depth` tokens, have after those."""
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for member in members:
-        groups[tuple(packed.rows[member][depth : depth + SHORTEST])].append(member)
-    for group in groups.values():
-        common = packed.rows[group[0]][depth : _common([packed.rows[member] for member in group])]
-        longer = [member for member in group if len(packed.rows[member]) > depth + len(common)]
+    # rows equal in their first tokens, how many these are, and their path; the last is laid next, with all below it
+    left: list[tuple[list[int], int, tuple[int, ...]]] = [([*range(len(rows))], 0, ())]
+    while left:
+        members, depth, before = left.pop()
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for member in members:
+            groups[tuple(rows[member][depth : depth + SHORTEST])].append(member)
+        if len(groups) > 1:
+            left.extend((group, depth, before) for group in reversed(groups.values()))
+            continue
+        common = rows[members[0]][depth : _common([rows[member] for member in members])]
+        longer = [member for member in members if len(rows[member]) > depth + len(common)]
         start = len(packed.ids)
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))
-        for member in group:
+        for member in members:
             packed.places[member].extend(range(start, start + len(common)))
         # the last segment has no other after it on a path, if it begins where this one would
         beside = not longer and packed.paths and packed.paths[-1][:-1] == before
@@ -64,7 +65,8 @@ def _lay(packed: Pack, members: Sequence[int], depth: int, before: tuple[int, ..
             packed.blocks.append([len(common)])
             packed.paths.append((*before, len(packed.paths)))
         if longer:
-            _lay(packed, longer, depth + len(common), packed.paths[-1])
+            left.append((longer, depth + len(common), packed.paths[-1]))
+    return packed
 
 
 def _common(rows: Sequence[list[int]]) -> int:
@@ -122,7 +124,8 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     if decoder.config._attn_implementation != _ATTENTION:
         install(decoder)
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
-    by_products = device == "cpu" and decoder.dtype == torch.bfloat16  # where that is faster, see `_weighted`
+    # where that is faster, see `_weighted`; its memory grows with the square of a row
+    by_products = device == "cpu" and decoder.dtype == torch.bfloat16 and longest <= MOST_WEIGHTED
     lengths = [*map(sum, packed.blocks)]
     masks = [_mask(sum(lengths[at] for at in path[:-1]), packed.blocks[path[-1]], device, by_products) for path in packed.paths]
     segments = (lengths, packed.paths, masks)

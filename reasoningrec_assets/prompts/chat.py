@@ -24,14 +24,23 @@ class Chat:
         self.tokenizer = tokenizer
 
     def prompt(self, message: str, prefill: str = "") -> list[int]:
-        """Token ids of a conversation with one user message, up to where the assistant starts to write, or goes on."""
-        return self.ids(self._opened(message)) + (self.ids(prefill) if prefill else [])
+        """Token ids of a conversation with one user message, up to where the assistant starts to write, or goes on.
+
+        What the template puts before an answer, such as a blank or an empty thought, stands before the `prefill` too.
+        """
+        word = ANSWERS[True]
+        begun = self._turn(message, word).partition(word)[0] + prefill if prefill else ""
+        return self.ids(self._opened(message)) + self.ids(begun)
 
     def answer(self, message: str, answer: str) -> list[int]:
         """Token ids of the assistant's turn, its end-of-turn token included: the student has to learn to stop.
 
         PermanentError where the template changes the prompt once an answer follows: the two cannot be put together.
         """
+        ids, end = self.ids(self._turn(message, answer)), int(self.tokenizer.eos_token_id)
+        return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+
+    def _turn(self, message: str, answer: str) -> str:
         opened = self._opened(message)
         turns = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
         whole: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
@@ -40,9 +49,7 @@ class Chat:
             problem += " (a template that thinks aloud does this)"
             remedy = "Use a model or a chat_template.jinja whose assistant turn directly follows the generation prompt"
             raise PermanentError("render an answer", where=self.tokenizer.name_or_path, problem=problem, remedy=remedy)
-        ids = self.ids(whole[len(opened) :])
-        end = int(self.tokenizer.eos_token_id)
-        return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+        return whole[len(opened) :]
 
     def label_tokens(self) -> LabelTokens:
         """The single tokens at which the two possible answers part, in every spelling that `render.parse_answer` takes.
@@ -52,7 +59,8 @@ class Chat:
         written = {liked: self.answer("?", student_answer(liked=liked, reasoning="Because.")) for liked in (True, False)}
         yes, no = written.values()
         split = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
-        if split is None or yes[split + 1 :] != no[split + 1 :]:
+        unknown = self.tokenizer.unk_token_id
+        if split is None or yes[split + 1 :] != no[split + 1 :] or unknown in {yes[split], no[split]}:
             shown = slice(None) if split is None else slice(split, split + 3)
             pieces = [self.tokenizer.convert_ids_to_tokens(ids[shown]) for ids in (yes, no)]
             problem = f"Yes and No are not one token each that differ: the answers go on with {pieces[0]} and {pieces[1]}"
@@ -62,7 +70,9 @@ class Chat:
         for liked, ids in written.items():
             word = ANSWERS[liked]
             spelled = (self.ids(blank + form) for form in (word, word.lower(), word.upper()) for blank in (" ", ""))
-            forms[liked] = tuple(dict.fromkeys([ids[split], *(tokens[0] for tokens in spelled if len(tokens) == 1)]))
+            # spellings that the tokenizer does not know would be one and the same token for both
+            known = (tokens[0] for tokens in spelled if len(tokens) == 1 and tokens != [unknown])
+            forms[liked] = tuple(dict.fromkeys([ids[split], *known]))
         return LabelTokens(tuple(yes[:split]), forms[True], forms[False])
 
     def decode(self, ids: list[int]) -> str:

@@ -134,10 +134,10 @@ def drop_oldest(text: str) -> str | None:
     return _HISTORY_LINE.sub("", text, count=1) if len(_HISTORY_LINE.findall(text)) > 1 else None
 
 
-def swap_history(text: str, donor: str) -> str:
-    """A student row's input with the profile and the history of another one, `donor`, before its own target."""
-    own, other = (list(_HISTORY_LINE.finditer(found))[-1].end() for found in (text, donor))
-    return donor[:other] + text[own:]
+def swap_history(text: str, donor: str) -> str | None:
+    """A student row's input with the profile and history of another, `donor`, before its own target; None where either has none."""
+    own, other = ([line.end() for line in _HISTORY_LINE.finditer(found)] for found in (text, donor))
+    return donor[: other[-1]] + text[own[-1] :] if own and other else None
 
 
 def _shown(window: Window, kind: str) -> dict[str, str]:

@@ -24,10 +24,8 @@ def plain_text(text: str) -> str:
 
 
 def trim_to_sentence(text: str) -> str:
-    """The text up to its last full sentence, else its last full clause, closed with a full stop; empty where none ends.
-
-    A student that trains on answers cut in half a sentence, at the token limit, learns to stop in the middle.
-    """
+    """The text up to its last full sentence, else its last full clause, closed with a full stop; empty where none ends."""
+    # a student that trains on answers cut in half a sentence, at the token limit, learns to stop in the middle
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     if ends:
         return text[: ends[-1]].strip()

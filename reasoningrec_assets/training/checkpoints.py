@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
 
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.lake.files import canonical_json, move_into_place, scratch_folder
 
 KEPT = 2  # the last one, and the one before it should the last be damaged
@@ -23,7 +24,7 @@ class Checkpoints:
 
     folder: Path
     about: Mapping[str, Any]
-    log: Callable[[str], None]
+    log: Log
 
     def save(self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         """Commit the tensors and what else is known after so many steps, and drop what is older than `KEPT`."""

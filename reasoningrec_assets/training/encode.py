@@ -41,7 +41,7 @@ def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRo
             return EncodedRow(name, message, prompt, answer, bool(row["label"]), dropped)
         shorter = drop_oldest(record["input"])
         if shorter is None:
-            problem = f"it has {length} tokens with one history line, the limit is {max_tokens}"
-            remedy = "Raise training.max_tokens in the profile, up to what the model can take"
+            problem = f"it has {length} tokens and no line of history left to leave out, the limit is {max_tokens}"
+            remedy = "Raise training.max_tokens in the profile, where the model can take more, or shorten the row"
             raise PermanentError("fit a row into the context", where=name, problem=problem, remedy=remedy)
         record["input"], dropped = shorter, dropped + 1

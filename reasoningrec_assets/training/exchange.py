@@ -1,7 +1,4 @@
-"""The published code's files: JSON lists of instruction, input and output, one per split, and of what a student answered.
-
-A dataset whose adapter is ``published`` reads its own.
-"""
+"""The published code's files, JSON lists of instruction, input and output: written, and read by the adapter ``published``."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +12,7 @@ from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.prompts.render import parse_answer, student_answer
+from reasoningrec_assets.prompts.templates import ANSWERS
 
 FIELDS = ("instruction", "input", "output")
 
@@ -41,7 +39,7 @@ def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
 def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
     """The rows of ``sft_splits`` that files in that form hold, by split; each is called by its place in its file.
 
-    PermanentError, with the row, where one is no record of the three texts or its output predicts neither Yes nor No.
+    PermanentError, with the row, where one is no record of the three texts or its output predicts neither Yes nor No, and where all train rows predict the same.
     """
     rows: list[dict[str, Any]] = []
     if lacking := [f"{split}.json" for split in SPLITS if split not in files]:
@@ -61,6 +59,8 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
                 raise _refused(files[split], f'row {place} begins neither with "Prediction: Yes" nor with "Prediction: No"')
             called = {"dataset": dataset.name, "split": split, "user_id": f"row {place}", "target_item_id": split, "label": label}
             rows.append(called | _fields(record))
+        if split == "train" and len(answers := {row["label"] for row in rows}) == 1:
+            raise _refused(files[split], f"all of its rows predict {ANSWERS[answers.pop()]}: there is nothing to tell apart")
     counts = {f"{split}_rows": float(sum(row["split"] == split for row in rows)) for split in SPLITS}
     return Output(TABLES["sft_splits"].table(rows), counts)
 

@@ -1,11 +1,8 @@
-"""LoRA fine-tuning as one recipe, top to bottom: set up, take a step, validate after each epoch, keep the best, save.
-
-The loss is the cross-entropy of the answer's tokens alone; the output matrix is applied only where the loss needs it.
-"""
+"""LoRA fine-tuning as one recipe, top to bottom: set up, take a step, validate after each epoch, keep the best, save."""
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +14,17 @@ from pydantic.dataclasses import dataclass
 from safetensors.torch import save_file
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import Log, PermanentError
 from reasoningrec_assets.lake.files import canonical_json
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
+from reasoningrec_assets.models.adapters import rounded_once
 from reasoningrec_assets.models.packing import hidden_states, pack, packs_by_tokens
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import EncodedRow
 from reasoningrec_assets.training.scoring import label_log_odds
-
-MOST_HALVINGS = 3  # of the micro-batch, when memory runs out
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     # peft keeps the adapter in fp32 over a bf16 base: its updates are too small for bf16's eight bits
     with store.readable(base):
         base_model = store.load_causal_model(base, device.dtype, device.torch_name, **more)
-        model: Any = store.rounded_once(peft.get_peft_model(base_model, config))
+        model: Any = rounded_once(peft.get_peft_model(base_model, config))
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model
@@ -157,7 +152,8 @@ class _Run:
         self.model, self.chat, self.settings, self.device, self.log = model, chat, settings, device, log
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
-        self.budget, self.halvings = settings.tokens_per_micro_batch, 0
+        told = (settings.tokens_per_micro_batch, "tokens of a micro-batch", "train the student", device.name, log)
+        self.at_once = store.AtOnce(*told, most=3)
         self.place, self.count = (processes.get_rank(), processes.get_world_size()) if processes.is_initialized() else (0, 1)
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
@@ -171,7 +167,7 @@ class _Run:
                 loss = self._gradient(rows, rows[self.place :: self.count])
                 break
             except (RuntimeError, MemoryError) as error:
-                self._halve(error, where)
+                self.at_once.halve(error, where)  # of the same step
         if self.count > 1:
             loss = self._summed(loss)
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0))
@@ -186,7 +182,7 @@ class _Run:
         label = len(self.chat.label_tokens().prefix)
         weights = [[self.settings.label_weight if at == label else 1.0 for at in range(len(row.answer))] for row in mine]
         whole, total = sum(len(row.answer) + self.settings.label_weight - 1 for row in rows), 0.0
-        for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in mine], self.budget):
+        for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in mine], self.at_once.size):
             # dividing by the step's weight, not the micro-batch's, makes the gradient independent of how the step is cut
             chosen = [mine[index] for index in batch]
             loss = answer_loss(self.model, chosen, [weights[index] for index in batch], self.device.torch_name) / whole
@@ -201,18 +197,6 @@ class _Run:
             processes.all_reduce(weight.grad)
         processes.all_reduce(total := torch.tensor(loss, device=self.device.torch_name))
         return float(total)
-
-    def _halve(self, error: Exception, where: str) -> None:
-        """Go on with half the micro-batch and the same step, where it was memory that ran out."""
-        if not store.out_of_memory(error):
-            raise error
-        if self.halvings == MOST_HALVINGS:
-            problem = f"memory ran out, after the micro-batch was halved {self.halvings} times to {self.budget} tokens"
-            remedy = "Set training.activation_checkpointing, a quantised base, or a smaller max_tokens"
-            raise PermanentError("train the student", where=where, problem=problem, remedy=remedy) from error
-        self.halvings, self.budget = self.halvings + 1, self.budget // 2
-        store.free_memory()
-        self.log(f"memory ran out on {self.device.name}: going on with micro-batches of {self.budget} tokens, the same steps")
 
     def tensors(self, best: Mapping[str, Any]) -> dict[str, Any]:
         """Adapter, optimizer, and the best epoch's adapter, by name; what is drawn follows from the seed and the step."""
@@ -241,7 +225,7 @@ class _Run:
 
 
 def answer_loss(model: Any, rows: Sequence[EncodedRow], weights: Sequence[Sequence[float]], device: str) -> Any:
-    """Summed cross-entropy of the rows' answer tokens, in nats, each times its weight; 0-dimensional."""
+    """Summed cross-entropy of the rows' answer tokens, in nats, each times its weight; the output matrix is applied to these alone."""
     packed = pack([[*row.prompt, *row.answer] for row in rows])
     # each answer token is predicted at the place before it
     asked = [at for row, places in zip(rows, packed.places, strict=True) for at in places[len(row.prompt) - 1 : -1]]

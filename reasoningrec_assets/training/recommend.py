@@ -7,6 +7,7 @@ from typing import Any
 
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.windows import window_name
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Inputs, Output
@@ -21,7 +22,6 @@ from reasoningrec_assets.training.student import STUDENT_TEMPLATES, Answering, p
 _SQL = statements(__file__)
 _USERS_TOGETHER = 64  # scored, explained and checked at once: what bounds the memory
 Row = dict[str, Any]
-Log = Callable[[str], None]
 Opening = Callable[[], AbstractContextManager[tuple[Answering, str]]]
 
 

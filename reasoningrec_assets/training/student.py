@@ -1,7 +1,6 @@
 """The student's life: its rows, its training, its predictions; zero-shot and fine-tuned differ in the adapter alone."""
 
 import contextlib
-import json
 import math
 import re
 import tempfile
@@ -17,14 +16,14 @@ from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.datasets.registry import SPLITS, Dataset
 from reasoningrec_assets.datasets.sampling import choose_sample, choose_train, earlier_targets
 from reasoningrec_assets.datasets.windows import window_name
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.engines.transformers import open_engine
 from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import Written, write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.steps import MANIFEST, Inputs, Output, seal
+from reasoningrec_assets.lake.steps import Inputs, Output, seal
 from reasoningrec_assets.lake.tables import markdown, read_rows, write_table
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
@@ -37,7 +36,6 @@ from reasoningrec_assets.settings import EngineSettings, SamplingSettings, Scori
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.variants import Variant
 
-Log = Callable[[str], None]
 STUDENT_TEMPLATES = {template: templates.SHA256[template] for template in templates.STUDENT}
 
 
@@ -56,7 +54,8 @@ def build_splits(
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
-    drawn = [] if variant.reasoning else choose_train(windows, sampling.k, sampling.seed).rows.to_pylist()
+    choice = None if variant.reasoning else choose_train(windows, sampling.k, sampling.seed, log)
+    drawn: list[Any] = choice.rows.to_pylist() if choice else []
     # by name, since a user's rows can share their history
     earlier = {window_name(one): one for row in drawn for one in earlier_targets(row, variant.earlier)}
     chosen += [*drawn, *earlier.values()]
@@ -81,6 +80,7 @@ def build_splits(
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
     metrics = {"train_rows_without_reasoning": float(bare)} | {f"{split}_rows": float(sizes[split]) for split in SPLITS}
     metrics |= {f"{split}_liked_share": liked[split] / sizes[split] for split in sizes}
+    metrics |= {f"train_{name}": float(value) for name, value in choice.counts.items()} if choice else {}
     return Output(TABLES["sft_splits"].table([row | record(row) for row in chosen]), metrics, prompts=STUDENT_TEMPLATES)
 
 
@@ -117,7 +117,8 @@ def train(
     chat = Chat(store.load_tokenizer(base))
     rows = read_rows(inputs.lake.path_of(splits))
     parts = ([row for row in rows if row["split"] == split] for split in ("train", "valid"))
-    learned, valid = (encode_rows(part, chat, max_tokens=settings.max_tokens) for part in parts)
+    longest = min(settings.max_tokens, store.context_length(base))
+    learned, valid = (encode_rows(part, chat, max_tokens=longest) for part in parts)
     decides: dict[str, Any] = {"base_model": settings.base_model, "base_identity": store.identity(settings.base_model)}
     decides |= {"data_version": splits.data_version, "settings": settings.model_dump(), "templates": STUDENT_TEMPLATES}
     decides |= {"chat_template": sha256_json(chat.tokenizer.chat_template)}
@@ -145,28 +146,32 @@ Answering = Callable[..., tuple[list[float], dict[str, str], dict[str, float]]]
 
 @contextlib.contextmanager
 def open_student(
-    inputs: Inputs, variant: Variant, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+    inputs: Inputs, variant: Variant, training: TrainingSettings, scoring: ScoringSettings, *, log: Log = print
 ) -> Generator[tuple[Answering, str]]:
     """The student, or without a ``lora_model`` its base, answering rows of the form of ``sft_splits``; and its device.
 
+    The base is loaded as in training: quantised if it was, and over the same cards.
+
     An explanation continues from the label that the model itself predicted, never from the true one; where the variant reasons
-    first, the score follows the model's own reason. A row longer than `max_tokens` loses its oldest history, as in training.
+    first, the score follows the model's own reason. A row too long loses its oldest history, as in training.
     """
     from reasoningrec_assets.training.scoring import label_log_odds
 
-    data_root, adapter = inputs.lake.root, inputs.find("lora_model")
-    if adapter is not None:
-        _same_base(adapter, base_model)
-    settings = EngineSettings.model_validate({"adapter": str(adapter) if adapter else None})
+    data_root, adapter, base_model = inputs.lake.root, inputs.find("lora_model"), training.base_model
+    known = {"adapter": str(adapter) if adapter else None, **training.model_dump(include={"quantization", "max_memory"})}
+    settings = EngineSettings.model_validate(known)
     with open_engine(base_model, data_root, settings, batch_size=scoring.batch_size, log=log) as engine:
+        quantization = None if training.quantization == "none" else training.quantization
         # an adapter's folder is named by its content
-        identity = ModelIdentity(store.identity(base_model), "transformers", adapter=adapter.name if adapter else None)
+        identity = ModelIdentity(store.identity(base_model), "transformers", adapter.name if adapter else None, quantization)
         told: dict[str, Any] = {"sampling": Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0)}
         told |= {"open_engine": lambda: contextlib.nullcontext(engine), "chunk_size": scoring.batch_size, "log": log}
         writer = Writer(base_model, identity, cache_root=data_root / "cache", **told)
 
         def answer(rows: Sequence[dict[str, Any]], choose: Callable[[Sequence[float]], list[int]]) -> Any:
-            encoded, budget = encode_rows(rows, engine.chat, max_tokens=max_tokens), scoring.tokens_per_batch
+            # an explanation needs room too
+            longest = min(training.max_tokens, engine.context - scoring.explanation_tokens)
+            encoded, budget = encode_rows(rows, engine.chat, max_tokens=longest), scoring.tokens_per_batch
             names, first = [window_name(row) for row in rows], variant.reasoning == "before"
             begun = [""] * len(rows)  # what each answer begins with before its score, and before its explanation
 
@@ -197,7 +202,7 @@ def probability(score: float) -> float:
 
 
 def predict(
-    method: str, inputs: Inputs, variant: Variant, base_model: str, scoring: ScoringSettings, *, max_tokens: int, log: Log = print
+    method: str, inputs: Inputs, variant: Variant, training: TrainingSettings, scoring: ScoringSettings, *, log: Log = print
 ) -> Output:
     """Score every validation and test row, and let the model explain the test rows that have a teacher's reasoning.
 
@@ -206,7 +211,7 @@ def predict(
     adapter = inputs.find("lora_model")
     rows = [row for row in read_rows(inputs.lake.path_of(inputs.of("sft_splits"))) if row["split"] != "train"]
     wanted = [index for index, row in enumerate(rows) if row["split"] == "test" and "\n" in row["output"]]
-    with open_student(inputs, variant, base_model, scoring, max_tokens=max_tokens, log=log) as (answer, device):
+    with open_student(inputs, variant, training, scoring, log=log) as (answer, device):
         swapped = _swapped(rows, wanted[: scoring.swapped_rows])
         asked = [*wanted, *range(len(rows), len(rows) + len(swapped))]
         scores, explanations, figures = answer([*rows, *swapped.values()], lambda _: asked)
@@ -220,7 +225,7 @@ def predict(
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
         found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
         metrics |= {} if found is None else {f"{split}_auc": found}
-    models = [{"role": "base", "reference": base_model}]
+    models = [{"role": "base", "reference": training.base_model}]
     models += [{"role": "adapter", "reference": adapter.name}] if adapter is not None else []
     return Output(TABLES["predictions"].table(rows), metrics, {}, None, (*models,), STUDENT_TEMPLATES, device)
 
@@ -231,17 +236,9 @@ def _swapped(rows: Sequence[dict[str, Any]], sample: Sequence[int]) -> dict[int,
     for at, index in enumerate(sample):
         row = rows[index]
         for donor in (rows[other] for other in (*sample[at + 1 :], *sample[:at])):
-            if donor["user_id"] != row["user_id"]:
+            if donor["user_id"] != row["user_id"] and (swapped := swap_history(row["input"], donor["input"])):
                 # a split of its own keeps its name apart from that of the donor's own window with this target
                 named = {"split": "swapped", "user_id": donor["user_id"]}
-                found[index] = row | named | {"input": swap_history(row["input"], donor["input"])}
+                found[index] = row | named | {"input": swapped}
                 break
     return found
-
-
-def _same_base(adapter: Path, base_model: str) -> None:
-    made: dict[str, Any] = json.loads((adapter / MANIFEST).read_text(encoding="utf-8"))
-    if made["base_identity"] != store.identity(base_model):
-        problem = f"it was trained on {made['base_model']}, the settings name {base_model}"
-        remedy = "Set training.base_model to the adapter's base, or materialize lora_model again"
-        raise PermanentError("put the adapter on the student's base", where=str(adapter), problem=problem, remedy=remedy)

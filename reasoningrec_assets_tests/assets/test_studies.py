@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
+from reasoningrec_assets.models.adapters import with_adapter
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import student_message
 from reasoningrec_assets.training.variants import VARIANTS
@@ -53,7 +55,7 @@ def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
 
     folder = store.resolve(made.models[0]["reference"], pipeline.lake.root)
     chat = Chat(store.load_tokenizer(folder))
-    model = store.with_adapter(store.load_causal_model(folder, "float32", "cpu"), pipeline.lake.path_of(adapter))
+    model = with_adapter(store.load_causal_model(folder, "float32", "cpu"), pipeline.lake.path_of(adapter))
     labels = chat.label_tokens()
 
     def log_odds(row, begin):
@@ -68,6 +70,25 @@ def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
     at_once = [log_odds(row, "") for row in explained]
     assert scores == pytest.approx(after, abs=0.05), "bf16 beside fp32"
     assert scores != pytest.approx(at_once, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_student_is_asked_on_the_base_that_it_was_trained_on_with_no_more_than_that_can_take(pipeline, model_copy, monkeypatch):
+    """Quantised, over the same cards, and of a context that is shorter than the settings allow rows to be."""
+    config = json.loads((model_copy / "config.json").read_text()) | {"max_position_embeddings": 400}
+    (model_copy / "config.json").write_text(json.dumps(config))
+    load, loaded = store.load_causal_model, []
+
+    def recorded(folder, *where, **more):
+        loaded.extend([more] if folder == model_copy else [])
+        return load(folder, *where, **more | {"max_memory": None})
+
+    monkeypatch.setattr(store, "load_causal_model", recorded)
+    training = {"base_model": str(model_copy), "quantization": "nf4", "max_memory": {"0": "1GB"}}
+    keys = ("lora_model", "predictions")
+    pipeline.run(selection='+key:"predictions"', config={key: {"config": {"training": training}} for key in keys})
+    assert loaded == [{"quantization": "nf4", "max_memory": {"0": "1GB"}}] * 2
+    assert all(pipeline.lake.newest(key, "ml100k").metrics["history_lines_dropped"] > 0 for key in keys)
 
 
 @pytest.mark.slow

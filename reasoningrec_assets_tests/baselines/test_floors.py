@@ -84,6 +84,11 @@ def test_logistic_regression_equals_sklearn_on_standardised_features(data: Data)
             assert found[row["split"], row["user_id"]]["score"] == pytest.approx(expected, abs=1e-9)
     assert [metrics[f"coefficient_{name}"] for name in FEATURES] == pytest.approx(model.coef_[0].tolist())
     assert metrics["intercept"] == pytest.approx(model.intercept_[0])
+    # what is kept in the receipt is enough to score a new row
+    for row in rows[-2:]:
+        known = ((row[name] - metrics[f"mean_{name}"]) / metrics[f"deviation_{name}"] for name in FEATURES)
+        parts = (metrics[f"coefficient_{name}"] * value for name, value in zip(FEATURES, known, strict=True))
+        assert found[row["split"], row["user_id"]]["score"] == pytest.approx(metrics["intercept"] + sum(parts))
     assert (metrics["train_rows"], metrics["one_class_only"]) == (30, 0)
     assert metrics["train_likes"] == sum(row["label"] for row in train)
 

@@ -61,7 +61,10 @@ def test_one_class_alone_is_refused_with_the_rule_that_makes_it(tmp_path, liked,
 def test_half_of_each_class_and_the_other_fills_up(
     tmp_path, liked, disliked, k, taken_liked, taken_disliked, filled_up, short_by
 ):
-    choice = sampling.choose_train(_write(tmp_path / "w.parquet", _population(liked, disliked)), k, 42)
+    said = []
+    choice = sampling.choose_train(_write(tmp_path / "w.parquet", _population(liked, disliked)), k, 42, said.append)
+    assert len(said) == bool(filled_up or short_by)
+    assert all(f"took {taken_liked} liked and {taken_disliked} disliked, {short_by} fewer" in line for line in said)
     labels = choice.rows["label"].to_pylist()
     assert (labels.count(True), labels.count(False)) == (taken_liked, taken_disliked)
     assert set(choice.rows["split"].to_pylist()) == {"train"}

@@ -100,12 +100,12 @@ def test_the_batch_is_halved_when_memory_runs_out(engine, monkeypatch):
         return original(batch, prompts, sampling)
 
     monkeypatch.setattr(engine, "_batch", scarce)
-    engine.batch_size, engine.log = 8, said.append
+    engine.at_once.size, engine.at_once.log = 8, said.append
     assert [answer.text for answer in answers(engine, MESSAGES)] == [answer.text for answer in whole]
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
     assert said == [
-        "memory ran out on cpu with 6 requests at once: going on with 3",
-        "memory ran out on cpu with 3 requests at once: going on with 1",
+        "memory ran out on cpu: going on with 3 requests at once",
+        "memory ran out on cpu: going on with 1 requests at once",
     ]
 
 
@@ -114,7 +114,7 @@ def test_memory_that_never_suffices_is_an_error_that_names_the_settings(engine, 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine, "_batch", never)
-    with pytest.raises(PermanentError, match=r"memory ran out, after the batch was halved 2 times.*batch_size"):
+    with pytest.raises(PermanentError, match=r"memory ran out, after it was halved 2 times.*batch_size"):
         answers(engine, MESSAGES)
 
 

@@ -1,4 +1,5 @@
 import random
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -65,6 +66,26 @@ def test_ends_of_rows_after_one_beginning_are_attended_in_one_call():
     assert packed.paths == [(0,), (0, 1), (0, 1, 2), (0, 3), (0, 3, 4), (0, 5), (0, 5, 6)]
     long = [tokens(packing.TOGETHER // 2 + 1) for _ in range(3)]
     assert packing.pack(long).blocks == [[len(row)] for row in long]
+
+
+def test_rows_of_which_each_begins_with_the_one_before_are_laid_at_any_depth(monkeypatch):
+    monkeypatch.setattr(packing, "SHORTEST", 1)
+    rows = [list(range(length)) for length in range(1, 1200)]
+    packed = packing.pack(rows[::-1])
+    assert len(packed.ids) == len(rows[-1])
+    assert [len(places) for places in packed.places] == [len(row) for row in rows[::-1]]
+
+
+def test_long_rows_are_attended_without_a_matrix_of_their_square(tiny_model, monkeypatch):
+    model, rows = load_causal_model(tiny_model, "bfloat16", "cpu"), [tokens(packing.MOST_WEIGHTED + more) for more in (0, 1)]
+    monkeypatch.setattr(packing, "_weighted", weighted := Mock(side_effect=packing._weighted))
+    with torch.inference_mode():
+        for row, often in zip(rows, (model.config.num_hidden_layers, 0), strict=True):
+            weighted.reset_mock()
+            found = packing.hidden_states(model, packing.pack([row]), "cpu")
+            assert weighted.call_count == often
+            alone = model.get_decoder()(input_ids=torch.tensor([row])).last_hidden_state[0]
+            torch.testing.assert_close(found, alone, rtol=0.02, atol=0.1)
 
 
 def test_packs_stay_within_their_tokens_and_hold_every_row_once():

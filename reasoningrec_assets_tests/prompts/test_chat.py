@@ -1,9 +1,10 @@
 import pytest
+import tokenizers
 import transformers
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.models.store import load_tokenizer
-from reasoningrec_assets.prompts.chat import Chat
+from reasoningrec_assets.prompts.chat import Chat, LabelTokens
 from reasoningrec_assets_tests.tiny import tiny_tokenizer
 
 
@@ -35,6 +36,37 @@ def test_a_label_word_of_two_tokens_is_refused_by_name():
     with pytest.raises(PermanentError, match="not one token each") as caught:
         Chat(tiny_tokenizer(words="")).label_tokens()
     assert "ANSWERS" in str(caught.value)
+
+
+def test_label_words_that_share_their_first_token_are_refused_by_name(monkeypatch, chat):
+    monkeypatch.setattr("reasoningrec_assets.prompts.render.ANSWERS", {True: "liked", False: "liking"})
+    with pytest.raises(PermanentError, match="not one token each"):
+        chat.label_tokens()
+
+
+def test_spellings_that_the_tokenizer_does_not_know_count_for_neither_label():
+    core = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"?": 0, "Yes": 1, "No": 2, "Prediction:": 3, "<end>": 4}, unk_token="?")
+    )
+    core.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    template = "{% for message in messages %}{{ message['content'] + ' <end> ' }}{% endfor %}"
+    known = {"tokenizer_object": core, "eos_token": "<end>", "unk_token": "?", "chat_template": template}
+    labels = Chat(transformers.PreTrainedTokenizerFast(**known)).label_tokens()
+    assert labels == LabelTokens(prefix=(3,), yes=(1,), no=(2,))
+
+
+@pytest.mark.parametrize("added", [" ", "<think>\n\n</think>\n\n"])
+def test_what_a_template_adds_before_an_answer_stands_before_its_beginning_too(chat, added):
+    adding = transformers.AutoTokenizer.from_pretrained(chat.tokenizer.name_or_path)
+    start = "{{ '<|assistant|>\n" + added + "' + message['content'] + '<|end|>' + '\n' }}{% else %}"
+    adding.chat_template = chat.tokenizer.chat_template.replace(
+        "{{ '<|' + message", "{% if message['role'] == 'assistant' %}" + start + "{{ '<|' + message", 1
+    ).replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
+    chat, begun, rest = Chat(adding), "Prediction: Yes\n", "Because of the list."
+    whole = chat.prompt("Will they?") + chat.answer("Will they?", begun + rest)
+    prompt = chat.prompt("Will they?", begun)
+    assert chat.decode(prompt) == chat.decode(whole[: len(prompt)])
+    assert chat.decode(whole).startswith(chat.decode(chat.prompt("Will they?")) + added + begun)
 
 
 def test_a_folder_without_a_chat_template_is_refused(model_copy):

@@ -134,6 +134,8 @@ def test_a_history_is_swapped_with_its_profile_and_the_target_and_the_hints_stay
     expected = student_record(Window(other.history, WINDOW.target, other.profile), **told)["input"]
     assert swap_history(own, donor) == expected
     assert swap_history(own, own) == own
+    assert swap_history(own, "Movies: Heat") is None
+    assert swap_history("Movies: Heat", own) is None
 
 
 def test_texts_are_trimmed_to_their_last_full_sentence():

@@ -25,11 +25,12 @@ def lake(tmp_path):
     import pyarrow as pa
 
     found = Lake(tmp_path / "data")
-    rows = [split_row("train", "a", True), split_row("valid", "b", False), split_row("test", "c", True)]
+    rows = [split_row("train", "a", True), split_row("train", "z", False)]
+    rows += [split_row("valid", "b", False), split_row("test", "c", True)]
     scored = [
         {key: row[key] for key in ("dataset", "split", "user_id", "target_item_id", "label")}
         | {"method": "student", "score": score, "probability": 0.5, "explanation": text}
-        for row, score, text in ((rows[1], -1.5, None), (rows[2], 0.5, "They like c."))
+        for row, score, text in ((rows[2], -1.5, None), (rows[3], 0.5, "They like c."))
     ]
     for name, made, schema in (("sft_splits", rows, TABLES["sft_splits"]), ("predictions", scored, TABLES["predictions"])):
         table = pa.Table.from_pylist(made, schema=schema.arrow())
@@ -71,11 +72,19 @@ def test_a_file_that_is_not_in_the_form_is_refused_with_its_row(tmp_path, conten
     files = {}
     for split in ("train", "valid", "test"):
         files[split] = tmp_path / f"{split}.json"
-        files[split].write_text(json.dumps([RECORD]))
+        files[split].write_text(json.dumps([RECORD, RECORD | {"output": "Prediction: No"}]))
     files["valid"].write_text(content)
     with pytest.raises(PermanentError, match=said) as refused:
         given_splits(PUBLISHED, files)
     assert "valid.json" in str(refused.value)
+
+
+def test_train_rows_that_all_predict_the_same_are_refused(tmp_path):
+    files = {split: tmp_path / f"{split}.json" for split in ("train", "valid", "test")}
+    for path in files.values():
+        path.write_text(json.dumps([RECORD, RECORD]))
+    with pytest.raises(PermanentError, match=r"train.json.*all of its rows predict Yes"):
+        given_splits(PUBLISHED, files)
 
 
 def test_another_kind_of_dataset_has_no_such_rows(tmp_path):

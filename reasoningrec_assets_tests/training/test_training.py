@@ -10,10 +10,11 @@ from torch.multiprocessing import ProcessRaisedException
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.models import packing
-from reasoningrec_assets.models.store import load_causal_model, load_tokenizer, with_adapter
+from reasoningrec_assets.models.adapters import with_adapter
+from reasoningrec_assets.models.store import load_causal_model, load_tokenizer
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
-from reasoningrec_assets.training import lora
+from reasoningrec_assets.training import lora, scoring
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -345,7 +346,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tiny_model, cha
     monkeypatch.setattr(lora, "answer_loss", tight)
     tight_settings = settings.model_copy(update={"tokens_per_micro_batch": 800})
     if not enough:
-        with pytest.raises(PermanentError, match="halved 3 times to 100 tokens"):
+        with pytest.raises(PermanentError, match="halved 3 times, with 100 tokens of a micro-batch at once"):
             train(tiny_model, chat, tight_settings, tmp_path / "tight")
         return
     found = train(tiny_model, chat, tight_settings, tmp_path / "tight")
@@ -386,13 +387,27 @@ def test_a_base_too_big_for_one_card_is_spread_as_the_limits_say(tiny_model, mon
     assert spread["model.layers.1"] == 1
 
 
-def test_an_adapter_of_another_base_is_refused_by_name(tmp_path):
-    from reasoningrec_assets.training.student import _same_base
+@pytest.mark.parametrize("enough", [True, False])
+def test_out_of_memory_halves_what_is_scored_at_once(tiny_model, chat, monkeypatch, enough):
+    model, asked = load_causal_model(tiny_model, "float32", "cpu"), encode_rows(rows(12), chat, max_tokens=4000)
+    known = {"chat": chat, "device": "cpu", "tokens_per_batch": 2000}
+    expected = label_log_odds(model, asked, **known)
+    real, sizes, said = scoring.hidden_states, [], []
 
-    (tmp_path / "manifest.json").write_text(json.dumps({"base_model": "pypi:one==1", "base_identity": "pypi:one==1"}))
-    _same_base(tmp_path, "pypi:one==1")
-    with pytest.raises(PermanentError, match="trained on pypi:one==1, the settings name pypi:two==2"):
-        _same_base(tmp_path, "pypi:two==2")
+    def tight(model, packed, device):
+        sizes.append(len(packed.ids))
+        if not enough or len(packed.ids) > 600:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, packed, device)
+
+    monkeypatch.setattr(scoring, "hidden_states", tight)
+    if not enough:
+        with pytest.raises(PermanentError, match="halved 4 times, with 125 tokens at once"):
+            label_log_odds(model, asked, **known, log=said.append)
+        return
+    assert label_log_odds(model, asked, **known, log=said.append) == pytest.approx(expected, abs=1e-5)
+    assert max(sizes) > 600
+    assert said == [f"memory ran out on cpu: going on with {size} tokens at once" for size in (1000, 500)[: len(said)]]
 
 
 def test_history_reversed_and_target_swapped_change_the_score(tiny_model, chat, settings, tmp_path):

@@ -68,6 +68,15 @@ def test_a_variant_without_reasoning_draws_its_own_balanced_rows(tables):
     assert all(row["output"] in {"Prediction: Yes", "Prediction: No"} and "liked 1 of" not in row["input"] for row in rows)
 
 
+def test_how_the_draw_of_rows_went_is_reported(tables):
+    read, said = {table: tables[table] for table in VARIANTS["titles"].inputs}, []
+    output = build_splits(
+        registry.get("ml100k"), VARIANTS["titles"], SAMPLING.model_copy(update={"k": 20}), read, log=said.append
+    )
+    assert (output.metrics["train_requested"], output.metrics["train_taken"], output.metrics["train_short_by"]) == (20, 6, 14)
+    assert any("14 fewer than K = 20" in line for line in said)
+
+
 def test_a_grounded_row_says_what_training_events_say_and_no_target(tables):
     rows = rows_of(tables, "grounded")
     for row in rows:

@@ -4,14 +4,11 @@ import html
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import exact_path, literal, statements
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, exact_path, literal, statements
 
 _SQL = statements(__file__)
 _RATINGS = delimited.Layout(("item_id", "user_id", "rating", "timestamp"), ",", lowest=1)
@@ -30,7 +27,7 @@ RULES = {name: (rule["of"], f"metadata WHERE {rule['met']}", rule["effect"]) for
 """What `load_items` does, by rule: the column it is about, the rows that it meets, and its effect."""
 
 
-def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def load_ratings(connection: Connection, files: Mapping[str, Path]) -> None:
     """Create ``events`` (row, user_id, item_id, rating from 1 to 5, timestamp) from the role ``ratings``, else ``reviews``.
 
     PermanentError where there is neither, and for a line or row that breaks the layout.
@@ -45,7 +42,7 @@ def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Pa
         raise PermanentError("read the ratings", where=", ".join(map(str, files.values())), problem=problem, remedy=remedy)
 
 
-def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def load_items(connection: Connection, files: Mapping[str, Path]) -> None:
     """Create ``metadata``, the file of that role as it is, and ``raw_items`` (row, item_id, title, brand, price, about, genres, year).
 
     `RULES` say what becomes of a row; without the file there is none. PermanentError where a line is not a JSON object.
@@ -58,7 +55,7 @@ def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path
     connection.execute(_SQL["items"].format(**texts, rules=_RULES))
 
 
-def load_reviews(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def load_reviews(connection: Connection, files: Mapping[str, Path]) -> None:
     """Create ``raw_reviews`` (user_id, item_id, rating, timestamp, verified, text) of the items in the table ``needed``."""
     columns = _EVENT.replace("overall", "CASE WHEN overall BETWEEN 1 AND 5 THEN overall END") + ", verified, reviewText AS text"
     _load(connection, "raw_reviews", files["reviews"], _REVIEW, columns, "SEMI JOIN needed ON asin = needed.item_id")
@@ -72,7 +69,7 @@ def _text(column: str) -> str:
     return f"CASE WHEN NOT ({missing}) THEN nullif(trim(regexp_replace({plain}, '[[:cntrl:]]', ' ', 'g')), '') END"
 
 
-def _load(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, columns: str, select: str, join: str = "") -> None:
+def _load(connection: Connection, table: str, path: Path, columns: str, select: str, join: str = "") -> None:
     """Create ``table`` from JSON lines, read as a stream, in file order; an error names the line."""
     reader = f"read_json({literal(exact_path(path))}, format='newline_delimited', columns={columns})"
     delimited.create(connection, table, path, f"SELECT {select} FROM {reader} {join}")

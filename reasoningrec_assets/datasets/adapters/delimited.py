@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, cast
+from typing import IO, Literal, cast
 
 from reasoningrec_assets.datasets.registry import TimeUnit
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import exact_path, literal, query
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, exact_path, literal, query
 
 REMEDY = "Correct or remove that line, or get the file again from its source"
 _LONGEST = 2**24  # bytes of a line; DuckDB itself takes a buffer's 4 MB
@@ -40,9 +37,7 @@ def bad_line(path: Path, number: int, problem: str, what: str = "line") -> Perma
     return PermanentError("read the raw file", where=f"{path}, {what} {number}", problem=problem, remedy=REMEDY)
 
 
-def load(
-    connection: "duckdb.DuckDBPyConnection", table: str, path: Path, layout: Layout, *, reader: str = "", select: str = "*"
-) -> None:
+def load(connection: Connection, table: str, path: Path, layout: Layout, *, reader: str = "", select: str = "*") -> None:
     """Create ``table``: ``row``, and the layout's columns as text, rating and timestamp as numbers; an error names a bad line.
 
     ``reader``, SQL for the same columns, is for a file that is no text: errors name the row. ``select`` keeps ids and numbers.
@@ -84,7 +79,7 @@ def load(
         raise bad_line(path, number, f"{problem}: {[found[name] for name in checked]}", "row" if reader else "line")
 
 
-def create(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, sql: str, layout: Layout | None = None) -> None:
+def create(connection: Connection, table: str, path: Path, sql: str, layout: Layout | None = None) -> None:
     """Create, or replace, ``table`` by what SQL reads from a raw file; PermanentError, see `diagnose`, where it cannot be read."""
     import duckdb
 

@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.datasets.adapters.delimited import Layout, bad_line
-from reasoningrec_assets.sql import literal, statements
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, literal, statements
 
 _EVENT, _ITEM = ("user_id", "item_id", "rating", "timestamp"), ("item_id", "title", "genres")
 # The 19 flag columns of `u.item`, in order.
@@ -29,12 +25,12 @@ _NAMES["class"] = "genres"
 _YEAR = literal(r"\s*\((\d{4})(?:[-–]\d{0,4})?\)(?: \([IVX]+\))?$")
 
 
-def load_ratings(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def load_ratings(connection: Connection, files: Mapping[str, Path]) -> None:
     """Create ``events`` (row, user_id, item_id, rating, timestamp) from the role ``ratings``; errors as in `delimited.load`."""
     delimited.load(connection, "events", files["ratings"], _layout(files["ratings"], Layout(_EVENT, "\t"), _EVENT))
 
 
-def load_items(connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def load_items(connection: Connection, files: Mapping[str, Path]) -> None:
     """Create ``raw_items`` (row, item_id, title, brand, price, about, genres, year) from the role ``items``; errors as above.
 
     Titles are trimmed and lose their year; genres keep the file's order; "unknown" is no genre.

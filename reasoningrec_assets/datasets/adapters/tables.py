@@ -5,15 +5,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from reasoningrec_assets.datasets.adapters import delimited
 from reasoningrec_assets.datasets.registry import COLUMNS, Dataset, Role, TimeUnit
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.sql import exact_path, literal
-
-if TYPE_CHECKING:
-    import duckdb
+from reasoningrec_assets.sql import Connection, exact_path, literal
 
 _TYPES = {"rating": "DOUBLE", "timestamp": "BIGINT", "genres": "VARCHAR[]", "year": "BIGINT", "verified": "BOOLEAN"}
 _TABLES: dict[Role, str] = {"ratings": "events", "items": "raw_items", "reviews": "raw_reviews"}
@@ -33,7 +29,7 @@ def adapter(dataset: Dataset) -> SimpleNamespace:
     return SimpleNamespace(**{f"load_{role}": partial(_load, dataset, role) for role in _TABLES})
 
 
-def _load(dataset: Dataset, role: Role, connection: "duckdb.DuckDBPyConnection", files: Mapping[str, Path]) -> None:
+def _load(dataset: Dataset, role: Role, connection: Connection, files: Mapping[str, Path]) -> None:
     import duckdb
 
     name, table = _TABLES[role], dataset.tables.get(role)

@@ -1,16 +1,17 @@
 """Engines: each turns chunks of requests into answers, and knows nothing of caches or tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling, TextGenerator
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
 
 
 def open_engine(
-    settings: EngineSettings, model: str, data_root: Path, *, batch_size: int, log: Callable[[str], None] = print
+    settings: EngineSettings, model: str, data_root: Path, *, batch_size: int, log: Log = print
 ) -> AbstractContextManager[TextGenerator]:
     """The engine that the settings name, ready to answer inside the block.
 

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import openai  # noqa: TID253 - this module itself is imported only where its engine is the one that is used
 
-from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.errors import Log, PermanentError, TransientError
 from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling
 from reasoningrec_assets.settings import EngineSettings
 
@@ -120,7 +120,7 @@ def _answer(key: str, completion: Any, attempts: int) -> Answer:
 
 
 @contextlib.contextmanager
-def open_engine(model: str, settings: EngineSettings, *, log: Callable[[str], None] = print) -> Generator[OpenAIEngine]:
+def open_engine(model: str, settings: EngineSettings, *, log: Log = print) -> Generator[OpenAIEngine]:
     """Check the server and answer through it; it holds no device of this machine."""
     engine = OpenAIEngine(model, settings)
     engine.check()

@@ -1,27 +1,19 @@
-"""The embedded engine: `transformers.generate` in this process, batch by batch on one device.
-
-It needs no server and no compiler, which is why it is the default; it is not the fastest.
-"""
+"""The embedded engine: `transformers.generate` in this process, batch by batch; the default, as it needs no server or compiler."""
 
 import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.engines import prompts_that_fit
 from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
-
-if TYPE_CHECKING:
-    import torch
-
-MOST_HALVINGS = 4  # a batch that still does not fit after these is not a matter of its size
 
 
 class TransformersEngine:
@@ -30,37 +22,25 @@ class TransformersEngine:
     `batch_size` requests are decoded together; it is halved for good when memory runs out.
     """
 
-    def __init__(self, model: Any, chat: Chat, device: str, *, batch_size: int = 64, log: Callable[[str], None] = print) -> None:
-        self.model, self.chat, self.device, self.log = model, chat, device, log
+    def __init__(self, model: Any, chat: Chat, device: str, *, batch_size: int = 64, log: Log = print) -> None:
+        self.model, self.chat, self.device = model, chat, device
         self.context = int(getattr(model.config, "max_position_embeddings", 0)) or 2**31
-        self.batch_size, self._halvings = batch_size, 0
+        self.at_once = store.AtOnce(batch_size, "requests", "write a batch of texts", device, log)
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
         """Answer a chunk batch by batch; a prompt that the model's context cannot hold is flagged."""
         prompts, answers = prompts_that_fit(chunk, self.chat, sampling, self.context)
         left = list(prompts)
         while left:
-            batch = left[: self.batch_size]
+            batch = left[: self.at_once.size]
             try:
                 answers.update((answer.key, answer) for answer in self._batch(batch, prompts, sampling))
             except (RuntimeError, MemoryError) as error:
-                self._halve(error, len(batch))
+                self.at_once.size = len(batch)  # the last batch of a chunk may be smaller
+                self.at_once.halve(error)
             else:
                 left = left[len(batch) :]
         return [answers[key] for key, _ in chunk]
-
-    def _halve(self, error: Exception, size: int) -> None:
-        """Go on with half the batch, where it was memory that ran out and halving can still help."""
-        if not store.out_of_memory(error):
-            raise error
-        if size == 1 or self._halvings == MOST_HALVINGS:
-            where = f"{self.device}, {size} requests at once"
-            problem = f"memory ran out, after the batch was halved {self._halvings} times"
-            remedy = "Set a smaller batch_size or max_new_tokens, a quantised base, or another device"
-            raise PermanentError("write a batch of texts", where=where, problem=problem, remedy=remedy) from error
-        self._halvings, self.batch_size = self._halvings + 1, size // 2
-        store.free_memory()
-        self.log(f"memory ran out on {self.device} with {size} requests at once: going on with {self.batch_size}")
 
     def _batch(self, keys: Sequence[str], prompts: dict[str, list[int]], sampling: Sampling) -> list[Answer]:
         """Answer one batch: what all its prompts begin with is computed once, the rest is padded on the left to the longest."""
@@ -98,12 +78,12 @@ class TransformersEngine:
             answers.append(Answer(key, text, reason, len(prompts[key]), len(new) + stopped, seconds, first_logprobs=logprobs))
         return answers
 
-    def _allowed(self, choices: Sequence[str], start: int) -> "Callable[[int, torch.Tensor], list[int]]":
+    def _allowed(self, choices: Sequence[str], start: int) -> Callable[[int, Any], list[int]]:
         """The tokens that may come next, such that each answer becomes one of the choices and then ends."""
         end = self.chat.tokenizer.eos_token_id
         whole = [[*self.chat.ids(choice), end] for choice in choices]
 
-        def allowed(_row: int, ids: "torch.Tensor") -> list[int]:
+        def allowed(_row: int, ids: Any) -> list[int]:
             written = ids[start:].tolist()
             done = len(written)
             return sorted({choice[done] for choice in whole if choice[:done] == written and len(choice) > done}) or [end]
@@ -131,16 +111,19 @@ class TransformersEngine:
 
 @contextlib.contextmanager
 def open_engine(
-    reference: str, data_root: Path, settings: EngineSettings, *, batch_size: int, log: Callable[[str], None] = print
+    reference: str, data_root: Path, settings: EngineSettings, *, batch_size: int, log: Log = print
 ) -> Generator[TransformersEngine]:
     """Hold a device and load a model on it, with a LoRA adapter where one is given, for the length of the block."""
     assert settings.quantization != "fp8", "the settings refuse it for this engine"
     folder = store.resolve(reference, data_root, log=log)
     with compute.lease(log=log) as device:
         log(f"loading {reference} on {device.name} in {device.dtype}, quantisation {settings.quantization}")
-        model = store.load_causal_model(folder, device.dtype, device.torch_name, quantization=settings.quantization)
+        spread: Any = settings.model_dump(include={"quantization", "max_memory"})
+        model = store.load_causal_model(folder, device.dtype, device.torch_name, **spread)
         if settings.adapter:
-            model = store.with_adapter(model, Path(settings.adapter))
+            from reasoningrec_assets.models.adapters import with_adapter
+
+            model = with_adapter(model, Path(settings.adapter), reference)
         engine = TransformersEngine(model, Chat(store.load_tokenizer(folder)), device.torch_name, batch_size=batch_size, log=log)
         try:
             yield engine

@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from reasoningrec_assets import compute
-from reasoningrec_assets.errors import PermanentError, TransientError
+from reasoningrec_assets.errors import Log, PermanentError, TransientError
 from reasoningrec_assets.generation.engines import prompts_that_fit
 from reasoningrec_assets.generation.requests import Answer, Keyed, Sampling
 from reasoningrec_assets.models import store
@@ -26,7 +26,6 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import EngineSettings
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
-Log = Callable[[str], None]
 
 
 class VllmEngine:
