@@ -114,7 +114,7 @@ def test_memory_that_never_suffices_is_an_error_that_names_the_settings(engine, 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine, "_batch", never)
-    with pytest.raises(PermanentError, match=r"memory ran out, after it was halved 2 times.*batch_size"):
+    with pytest.raises(PermanentError, match=r"memory ran out, after it was halved 2 times.*max_new_tokens"):
         answers(engine, MESSAGES)
 
 
