@@ -94,6 +94,7 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
     return materialize(context, lake, build, settings=draws, config=config, optional=EXISTING)
 
 
+ADAPTERS = {"student": lora_model, **studies.ADAPTERS}
 REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
 
 
@@ -112,7 +113,9 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
         tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
         tables["predictions"] = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
         tables |= {"texts": Texts(*(inputs[name] for name in EXPLAINING)), "leaderboard": inputs.find("leaderboard")}
-        tables |= {"training": training_curve(inputs["lora_model"]), "facts": facts}
+        adapters = {name: asset.key.to_user_string() for name, asset in ADAPTERS.items()}
+        curves = {name: training_curve(inputs[key]) for name, key in adapters.items() if key in inputs.receipts}
+        tables |= {"training": curves, "facts": facts}
         receipts = inputs.lake.receipts.ancestry(inputs.receipts.values())
         report = gather(dataset=dataset.name, title=dataset.title, receipts=receipts, **tables)
         path = inputs.scratch / "report.html"
@@ -121,4 +124,4 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
 
     decided = {"title": dataset.title, "facts": facts, "looks": page.looks()}
     # no dependency of Dagster's: `+evaluation_report` would train every study
-    return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard])
+    return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard, *ADAPTERS.values()])

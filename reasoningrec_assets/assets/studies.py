@@ -20,8 +20,9 @@ BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
 # what the paper asks of a base model; K, the teacher and the loss have no part in a zero-shot answer
 _ASKED = {name: zero_shot_of(name, STUDIES[name]) for name in ("titles", "grounded", "no_profile", "no_description")}
 ZERO_SHOT = {f"zero_shot_{name}": asked for name, asked in {**_ASKED, "teacher": zero_shot_of("teacher", who=TEACHER)}.items()}
-# by the name that their rows carry
+# by the name that their rows carry, and their adapters
 TRAINED = {name: branch[-1] for name, branch in BRANCHES.items() if not STUDIES[name].given}
+ADAPTERS = {name: branch[-2] for name, branch in BRANCHES.items() if not STUDIES[name].given}
 studies = [*(asset for branch in BRANCHES.values() for asset in branch), *ZERO_SHOT.values()]
 jobs = [
     dg.define_asset_job(f"study_{name}", dg.AssetSelection.assets(*branch).upstream(), description=f"The study's {name}.")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,7 @@ class Report:
     cases: Sequence[Mapping[str, Any]] = ()
     curves: Sequence[Mapping[str, Any]] = ()  # name, floor, and three lists of points, each method's
     board: Sequence[Mapping[str, Any]] = ()  # the rows of the table `leaderboard`, if there is one
-    training: Sequence[Mapping[str, Any]] = ()  # the student's epochs, as `training_curve` reads them
+    training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])  # epochs, see `training_curve`
     receipts: Sequence[Receipt] = ()  # the steps that the report was made from
 
 
@@ -47,13 +47,13 @@ def gather(
     predictions: Mapping[str, Path],
     users: int = 12,
     facts: Mapping[str, str | int | float] | None = None,
-    training: Sequence[Mapping[str, Any]] = (),
+    training: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     receipts: Sequence[Receipt] = (),
     windows: Path,
     texts: Texts,
     leaderboard: Path | None = None,
 ) -> Report:
-    """Read what the page shows from tables of the lake; ``users`` is the number of cases."""
+    """Read what the page shows from tables of the lake; ``users`` is the number of cases, ``training`` has epochs by variant."""
     paths = [*predictions.values()]
     read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
     read |= {"items": texts.items, "references": texts.references, "floors": FLOORS, "methods": [*predictions], "users": users}
@@ -66,7 +66,7 @@ def gather(
     told["cases"] = query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else ()
     told["curves"] = query(_SQL["curves"], **read).to_pylist() if predictions else ()
     told["board"] = query(_SQL["board"], **read).to_pylist() if leaderboard else ()
-    return Report(dataset, title, training=training, receipts=receipts, liked_share=population.get("liked_share"), **told)
+    return Report(dataset, title, training=training or {}, receipts=receipts, liked_share=population.get("liked_share"), **told)
 
 
 def training_curve(adapter: Path) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def opened(browser: Any, path: Path, **context: Any) -> tuple[Any, list[str]]:
 def path(files: dict[str, Any], hostile: str, tmp_path: Path) -> Path:
     epochs = [{"epoch": number, "train_loss": 1 / number, "valid_auc": 0.5 + number / 10} for number in (1, 2, 3)]
     planted = tmp_path / "report.html"
-    planted.write_text(render(gather(**files | {"title": f"Films {hostile}"}, training=epochs)), encoding="utf-8")
+    planted.write_text(render(gather(**files | {"title": f"Films {hostile}"}, training={"student": epochs})), encoding="utf-8")
     return planted
 
 

@@ -31,10 +31,10 @@ def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any]) 
 
 
 def test_population_and_what_the_caller_passes_in(files: dict[str, Any]) -> None:
-    report = gather(**files, facts={"Users": 1234, "Rule": "rating > 3"}, training=[EPOCH])
+    report = gather(**files, facts={"Users": 1234, "Rule": "rating > 3"}, training={"student": [EPOCH]})
     assert (report.rows_in, report.dropped, report.test_rows, report.liked_share) == (1_000, (("repeated_pair", 17),), 40, 0.6)
     assert report.facts == (("Users", "1,234"), ("Rule", "rating > 3"))
-    assert report.training == [EPOCH]
+    assert report.training == {"student": [EPOCH]}
 
 
 def test_explained_users_come_first_and_the_sample_is_the_same_every_time(files: dict[str, Any]) -> None:

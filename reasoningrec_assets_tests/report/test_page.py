@@ -79,7 +79,7 @@ def full(files: dict[str, Any], hostile: str) -> Report:
     return gather(
         **files | {"title": f"Films {hostile}"},
         facts={hostile: hostile},
-        training=[epoch(1, 2.0, 0.5), epoch(2, 1.0, None), epoch(3, 0.5, 0.7)],
+        training={"student": [epoch(1, 2.0, 0.5), epoch(2, 1.0, None), epoch(3, 0.5, 0.7)], hostile: [epoch(1, 3.0, 0.6)]},
         receipts=[
             step(hostile, 7_384.0, {"generation_completion_tokens": 12_345.0, "generation_cache_hits": 67.0}),
             step("lora_model", 3.25, {}),
@@ -169,14 +169,14 @@ def test_plot_places_values_in_order_and_inside_the_axis() -> None:
 
 
 def test_curves_leave_out_what_was_not_measured() -> None:
-    html = render(report(training=[epoch(1, 2.0, None), epoch(2, 1.0, 0.6), epoch(3, 1.5, 0.5)]))
+    html = render(report(training={"student": [epoch(1, 2.0, None), epoch(2, 1.0, 0.6), epoch(3, 1.5, 0.5)]}))
     loss, auc = re.findall(r"<figcaption><strong>(.*?)</figcaption>", html)
     assert (loss, auc) == ("Training loss</strong> · best 1 at epoch 2", "Validation AUC</strong> · best 0.6 at epoch 2")
     drawn = re.findall(r'<polyline class="line" points="(.*?) "', html)
     # The drawing runs downwards: the higher value has the smaller y. The last point stands twice, or one alone would not show.
     assert drawn == ["0.0,0.0 50.0,100.0 100.0,50.0 100.0,50.0", "0.0,0.0 100.0,100.0 100.0,100.0"]
     assert "epoch 1: 2" in html
-    one = render(report(training=[epoch(1, 2.0, None)]))
+    one = render(report(training={"student": [epoch(1, 2.0, None)]}))
     assert re.findall(r'<polyline class="line" points="(.*?) "', one) == ["0.0,100.0 0.0,100.0"]
 
 
