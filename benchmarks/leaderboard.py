@@ -71,7 +71,7 @@ def recomputed(partition: str, methods: dict[str, Any], replicates: int) -> list
         files[method] = FOLDER / f"{partition}-{method}.parquet"
         pq.write_table(pa.Table.from_pylist(rows), files[method])
     evaluated = evaluate(files, dataset=partition, windows=windows, replicates=replicates, seed=42)
-    return leaderboard(evaluated, files, partition).to_pylist()
+    return leaderboard(evaluated, files, partition, windows).to_pylist()
 
 
 def keep(partition: str) -> None:

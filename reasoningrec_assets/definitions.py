@@ -18,10 +18,7 @@ STAGES = (sources, interactions, language, student, studies, baselines, evaluati
 def build_definitions(
     *, resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
 ) -> dg.Definitions:
-    """All definitions, with resources (assets ask for `lake` alone) or the executor replaced for a test or a deployment.
-
-    By default steps run in one process: a dozen light assets take 3 s so, and 26 s in a process each.
-    """
+    """All definitions; in one process by default, in which a dozen light assets take 3 s, and 26 s in a process each."""
     # what the modules make, those in their lists included; Dagster's own loader takes each apart and rebuilds it
     made = [value if isinstance(value, list) else [value] for module in STAGES for value in vars(module).values()]
     assets = {asset.key: asset for found in made for asset in found if isinstance(asset, dg.AssetsDefinition)}

@@ -9,10 +9,7 @@ Log = Callable[[str], None]  # takes one line
 
 
 class PlatformError(Exception):
-    """A failure that says what was attempted (``read the ratings``), where (file, line, setting), and what was found there.
-
-    The remedy is what the user can do now, as a sentence without its full stop.
-    """
+    """A failure: what was attempted (``read the ratings``), where, what was found there, and what the user can do."""
 
     def __init__(self, attempted: str, *, where: str, problem: str, remedy: str) -> None:
         self.problem, self.remedy = problem, remedy

@@ -1,7 +1,4 @@
-"""The one partitions definition: a partition is a dataset of the registry, or a declaration with a mistake.
-
-Every asset of the pipeline has it and no other, so that one command materializes all of them.
-"""
+"""The one partitions definition, of every asset: a partition is a dataset of the registry, or a declaration with a mistake."""
 
 import dagster as dg
 

@@ -180,10 +180,7 @@ S = TypeVar("S", bound=Section)
 
 
 def load_profile(reference: str | None = None) -> Profile:
-    """Read a profile: ``small``, ``paper``, or the path of a TOML file; by default the environment's, else ``small``.
-
-    PermanentError where the file is missing, no TOML, or a value is out of its bounds.
-    """
+    """Read a profile, by default the environment's, else ``small``: a shipped one, or a TOML file; else a PermanentError."""
     wanted = reference or os.environ.get("REASONINGREC_PROFILE") or "small"
     folder = Path(__file__).parent / "profiles"
     shipped = folder / f"{wanted}.toml"

@@ -50,10 +50,7 @@ def execute(sql: str, *, on: Connection, **values: object) -> None:
 
 
 def query(sql: str, *, on: Connection | None = None, **values: object) -> Table:
-    """All rows of a query, run ``on`` a connection or on a fresh one, with ``$name`` bound to its value, paths literally.
-
-    A value that the query does not name is left out, so that several queries can share their values.
-    """
+    """All rows of a query, run ``on`` a connection or a fresh one, each ``$name`` in it bound to its value, paths literally."""
     return (on or connect()).sql(sql, params=_bound(sql, values)).to_arrow_table()
 
 

@@ -87,7 +87,7 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
         found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
         files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
         evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], texts=texts, **draws)
-        table = leaderboard(evaluated, files, context.partition_key)
+        table = leaderboard(evaluated, files, context.partition_key, inputs["interaction_windows"])
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
         return Output(table, {"methods": float(table.num_rows), **best})
 

@@ -67,10 +67,7 @@ def sync(data_root: Path, *, log: Log = print, wait_seconds: float = 10.0) -> in
 
 
 def rebuild(data_root: Path, *, log: Log = print) -> int:
-    """Make the catalogue anew beside the old file, after a sync, and rename it over it; returns the number of receipts.
-
-    Clients that have the old file open keep reading it until they reconnect.
-    """
+    """Make the catalogue anew and rename it over the old file, which open clients keep; returns the number of receipts."""
     root = Path(data_root).absolute()
     with disk_errors("write the catalogue", root), exclusive(root / LOCK):
         return _replace(Lake(root), log)

@@ -18,10 +18,7 @@ class Choice(NamedTuple):
 
 
 def choose_train(windows: Path, k: int, seed: int, log: Log = print) -> Choice:
-    """K/2 liked and K/2 disliked rows of the train split (paper section 4); of an odd K the extra one is disliked.
-
-    PermanentError where all train rows are liked, or all disliked: there is nothing to tell apart.
-    """
+    """K/2 liked and K/2 disliked rows of the train split (paper section 4), an odd one disliked; PermanentError for one class."""
     # Where one class has too few rows, all of them are taken, and the other class fills up as far as it can.
     liked, disliked = query(_SQL["sizes"], windows=windows).to_pylist()[0].values()
     if not liked or not disliked:

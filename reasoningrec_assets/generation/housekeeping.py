@@ -29,10 +29,7 @@ def statistics(root: Path) -> list[dict[str, Any]]:
 
 
 def collect_garbage(root: Path, *, older_than_days: float, delete: bool) -> dict[str, int]:
-    """Remove answers that no live table refers to from shards older than so many days; without `delete`, only count them.
-
-    Explanations are among them: predictions hold their text, and need no answer again before something changes.
-    """
+    """Remove, or only count, answers of older shards that no live table refers to, explanations among them."""
     import pyarrow.compute as pc
 
     paths = [Path(table["path"]) for table in _live_tables(root)]

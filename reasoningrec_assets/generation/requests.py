@@ -52,10 +52,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What decides an answer besides the question.
-
-    The device and its precision are left out on purpose: labels written on one machine stay valid on the next.
-    """
+    """What decides an answer besides the question; not the device, so that labels of one machine stay valid on the next."""
 
     model: str
     engine: str

@@ -69,10 +69,7 @@ def describe_items(dataset: Dataset, words: int, inputs: Inputs, writer: Writer)
 
 
 def profile_users(dataset: Dataset, words: int, inputs: Inputs, writer: Writer) -> Output:
-    """Write every user's profile, of so many words, from the profile items alone, which are the same in all splits.
-
-    A user without profile items has an empty profile and costs no call.
-    """
+    """Write every user's profile, of so many words, from the profile items alone; without any it is empty and costs no call."""
     context = load_context(inputs["items"], descriptions=inputs.find("item_descriptions"))
     rows: list[dict[str, Any]] = read_rows(inputs["interaction_windows"], ["user_id", "profile_item_ids", "profile_liked"])
     users = {row["user_id"]: row for row in rows}

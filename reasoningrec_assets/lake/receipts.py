@@ -131,10 +131,7 @@ class ReceiptStore:
 
     @staticmethod
     def read(path: Path) -> Receipt | CheckReceipt:
-        """Read one receipt file; unknown fields, written by a newer version, are left out.
-
-        A PermanentError where it was changed by hand, since it was written atomically.
-        """
+        """Read a receipt, without fields of a newer version; PermanentError where it was changed: it was written atomically."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             return CheckReceipt(**values) if "check" in values else Receipt(**values)

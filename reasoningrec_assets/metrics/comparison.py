@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.metrics.intervals import Groups, group_codes
 
 
 class Comparison(NamedTuple):
@@ -17,26 +18,32 @@ class Comparison(NamedTuple):
     p: float
 
 
-def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike) -> Comparison | None:
-    """DeLong's test (Biometrics 1988) of two methods' scores, each of shape (rows,), on the same rows; None with one class.
+def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Groups = None) -> Comparison | None:
+    """DeLong's test (Biometrics 1988) of two methods' scores, each of shape (rows,), on the same rows.
 
     The AUC's variance comes from each row's placement among those of the other class, by midranks (Sun and Xu 2014), so
-    ties count one half. Equal placements give z = 0 and p = 1. PermanentError where a score is not a number.
+    ties count one half. What the rows of one group, a user, add to it is summed before it is squared (Obuchowski 1997).
+    Equal placements give z = 0 and p = 1. None where a class has fewer than two rows, or nothing varies though the AUCs
+    differ: there is no variance to judge by. PermanentError where a score is not a number.
     """
     from scipy.stats import norm, rankdata
 
     liked, scores = np.asarray(labels, dtype=bool), np.asarray([one, other], dtype=np.float64)
-    if not np.isfinite(scores).all():
+    if np.isnan(scores).any():
         remedy = "Materialize the predictions that hold them again"
         raise PermanentError("compare two methods", where="their scores", problem="some are no numbers", remedy=remedy)
     likes, dislikes = int(liked.sum()), int((~liked).sum())
-    if not likes or not dislikes:
+    if min(likes, dislikes) < 2:
         return None
     ranks = rankdata(scores, axis=1)
     of_likes = (ranks[:, liked] - rankdata(scores[:, liked], axis=1)) / dislikes
     of_dislikes = 1 - (ranks[:, ~liked] - rankdata(scores[:, ~liked], axis=1)) / likes
     difference = float(np.subtract(*of_likes.mean(axis=1)))
-    spread = [np.var(one - other, ddof=1) / len(one) for one, other in (of_likes, of_dislikes) if len(one) > 1]
-    error = float(np.sqrt(sum(spread)))
+    parts = np.empty(len(liked))
+    for mine, rows, count in ((liked, of_likes, likes), (~liked, of_dislikes, dislikes)):
+        parts[mine] = (rows[0] - rows[1] - difference) / np.sqrt(count * (count - 1))
+    error = float(np.linalg.norm(np.bincount(group_codes(groups, len(liked)), parts)))
+    if difference and not error:
+        return None
     z = difference / error if error else 0.0
     return Comparison(difference, error, z, float(2 * norm.sf(abs(z))))

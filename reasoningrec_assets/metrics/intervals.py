@@ -46,10 +46,7 @@ def poisson_blocks(codes: Codes, replicates: int, seed: int, sizes: Codes | int 
 
 
 def bootstrap(value: float, statistic: Statistic, codes: Codes, replicates: int, seed: int, sizes: Codes | int = 1) -> Interval:
-    """Percentile interval of a weighted statistic, whose ``value`` is the one on the rows themselves; of 0 replicates none.
-
-    ``statistic`` maps weights (block, rows) to values (block,), NaN where a replicate leaves it undefined.
-    """
+    """Percentile interval of a statistic of weights (block, rows), with values (block,), NaN if undefined; of 0 replicates none."""
     if replicates == 0:
         return Interval(value)
     draws = np.concatenate([statistic(weights) for weights in poisson_blocks(codes, replicates, seed, sizes)])

@@ -10,11 +10,15 @@ from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.sql import query, statements
 
-FLOORS = ("like_rate", "logistic_regression")  # methods without a language model, which every one is held against
+FLOORS = (
+    "like_rate",
+    "logistic_regression",
+    "logistic_regression_mf",
+)  # methods without a language model, which every one is held against
 _SQL = statements(__file__)
 
 
-def leaderboard(evaluated: pa.Table, predictions: Mapping[str, Path], dataset: str) -> pa.Table:
+def leaderboard(evaluated: pa.Table, predictions: Mapping[str, Path], dataset: str, windows: Path) -> pa.Table:
     """Rows of ``leaderboard``, best AUC first, from a table of `evaluate` and the files that it was made from.
 
     A method is compared with a floor on the test rows that both scored; the p values of all methods against one floor are
@@ -27,7 +31,7 @@ def leaderboard(evaluated: pa.Table, predictions: Mapping[str, Path], dataset: s
             figures[row["method"]] |= {"rows": row["n"], "low": row["low"], "high": row["high"]}
     figures.pop("population", None)
     for floor in (floor for floor in FLOORS if floor in predictions):
-        found = {name: _compared(path, predictions[floor]) for name, path in predictions.items() if name != floor}
+        found = {name: _compared(path, predictions[floor], windows) for name, path in predictions.items() if name != floor}
         tested = {name: one for name, one in found.items() if one is not None}
         corrected = holm([one.p for one in tested.values()])
         for (name, one), p in zip(tested.items(), corrected, strict=True):
@@ -41,6 +45,6 @@ def holm(ps: Sequence[float]) -> list[float]:
     return query(_SQL["holm"], ps=[*ps])["corrected"].to_pylist()
 
 
-def _compared(method: Path, floor: Path) -> Any:
-    rows = query(_SQL["pairs"], method=method, floor=floor)
-    return delong(*(rows[name].to_numpy() for name in ("label", "score", "floor_score")))
+def _compared(method: Path, floor: Path, windows: Path) -> Any:
+    rows = query(_SQL["pairs"], method=method, floor=floor, windows=windows)
+    return delong(*(rows[name].to_numpy() for name in ("label", "score", "floor_score")), groups=rows["user_id"].to_numpy())

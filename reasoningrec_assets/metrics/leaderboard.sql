@@ -1,6 +1,8 @@
 -- name: pairs
-SELECT mine.label, mine.score, floors.score AS floor_score
-FROM read_parquet($method) AS mine JOIN read_parquet($floor) AS floors USING (split, user_id, target_item_id)
+-- The test rows that both scored.
+SELECT user_id, truth.label, mine.score, floors.score AS floor_score
+FROM read_parquet($windows) AS truth JOIN read_parquet($method) AS mine USING (split, user_id, target_item_id)
+JOIN read_parquet($floor) AS floors USING (split, user_id, target_item_id)
 WHERE split = 'test' ORDER BY user_id, target_item_id
 
 -- name: holm

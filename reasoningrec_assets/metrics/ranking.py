@@ -30,10 +30,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> flo
 def auc_interval(
     labels: ArrayLike, scores: ArrayLike, *, groups: Groups = None, replicates: int = 1000, seed: int = 0, method: str = "unnamed"
 ) -> Interval:
-    """Area under the ROC curve, as in `auc`, with a 95 % bootstrap interval over ``groups``, the user of each row.
-
-    A replicate that draws one class only has no AUC: it is left out, and counted in ``Interval.left_out``.
-    """
+    """The AUC with a 95 % interval over ``groups``, users; replicates of one class are left out, and counted in `Interval`."""
     truth, values = checked(labels, scores, method)
     if not len(truth) or truth.all() or not truth.any():
         return Interval(None)

@@ -1,14 +1,14 @@
 """Rows of tokens laid end to end without padding, what they begin with in common laid once, and attention that keeps them apart.
 
-A row is a path of segments: itself, or what it shares with other rows and then its own rest, a block of the last one. Each
-token attends to its block and its path alone, so a row gets the numbers that it gets by itself, up to rounding. Generation
-packs nothing: it shares what a whole batch begins with, and attends without a copy of the keys for each of its heads.
+A row is a path of pieces: itself, or what it shares with other rows and then its own rest. Each token attends to its path
+alone, so a row gets the numbers that it gets by itself, up to rounding. Generation packs nothing: it shares what a whole batch
+begins with, and attends without a copy of the keys for each of its heads.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -20,28 +20,35 @@ from transformers.masking_utils import sdpa_mask
 from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is computed twice: a segment or a pass of its own costs more
-TOGETHER = 256  # tokens up to which ends of rows are blocks of one segment: a call for each costs more than a mask that hides
+CALL = 16_384  # pairs of tokens whose attention costs as much as one more call
 MOST_WEIGHTED = 2048  # tokens of the longest row up to which attention is two products
 _ATTENTION = "rows_apart"
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Rows packed into one sequence."""
+    """Rows packed into one sequence, in segments, each a call of attention, which lie one after another."""
 
     rows: Sequence[list[int]]
     ids: list[int] = field(default_factory=list[int])
     positions: list[int] = field(default_factory=list[int])  # of each token within its row
-    blocks: list[list[int]] = field(default_factory=list[list[int]])  # of each segment, which lie one after another, by length
-    paths: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])  # to each segment from its rows' first, by number
     places: list[list[int]] = field(default_factory=list[list[int]])  # of each row's tokens within `ids`
+    # of each segment: the numbers of those before it on its rows' paths, its own last, and its pieces, each its length and the
+    # place among them of the piece that it goes on from, none of a segment's first ones
+    paths: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    pieces: list[list[tuple[int, int | None]]] = field(default_factory=list[list[tuple[int, int | None]]])
+
+    def lengths(self) -> list[int]:
+        """Tokens of each segment."""
+        return [sum(length for length, _ in pieces) for pieces in self.pieces]
 
 
 def pack(rows: Sequence[list[int]]) -> Pack:
     """Lay rows, none empty, into one sequence; a beginning of at least `SHORTEST` tokens that several share is laid once."""
     packed = Pack(rows, places=[[] for _ in rows])
-    # rows equal in their first tokens, how many these are, and their path; the last is laid next, with all below it
-    left: list[tuple[list[int], int, tuple[int, ...]]] = [([*range(len(rows))], 0, ())]
+    laid: list[tuple[int, int]] = []  # each piece's length, and the piece that it goes on from, -1 where a row begins
+    # rows equal in their first tokens, how many these are, and their last piece; the last is laid next, with all below it
+    left: list[tuple[list[int], int, int]] = [([*range(len(rows))], 0, -1)]
     while left:
         members, depth, before = left.pop()
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -51,22 +58,47 @@ def pack(rows: Sequence[list[int]]) -> Pack:
             left.extend((group, depth, before) for group in reversed(groups.values()))
             continue
         common = rows[members[0]][depth : _common([rows[member] for member in members])]
-        longer = [member for member in members if len(rows[member]) > depth + len(common)]
-        start = len(packed.ids)
+        for member in members:
+            packed.places[member].extend(range(len(packed.ids), len(packed.ids) + len(common)))
         packed.ids.extend(common)
         packed.positions.extend(range(depth, depth + len(common)))
-        for member in members:
-            packed.places[member].extend(range(start, start + len(common)))
-        # the last segment has no other after it on a path, if it begins where this one would
-        beside = not longer and packed.paths and packed.paths[-1][:-1] == before
-        if beside and sum(packed.blocks[-1]) + len(common) <= TOGETHER:
-            packed.blocks[-1].append(len(common))
-        else:
-            packed.blocks.append([len(common)])
-            packed.paths.append((*before, len(packed.paths)))
-        if longer:
-            left.append((longer, depth + len(common), packed.paths[-1]))
+        if longer := [member for member in members if len(rows[member]) > depth + len(common)]:
+            left.append((longer, depth + len(common), len(laid)))
+        laid.append((len(common), before))
+    _cut(packed, laid)
     return packed
+
+
+def _cut(packed: Pack, laid: Sequence[tuple[int, int]]) -> None:
+    """Cut the pieces into segments: a piece with all that goes on from it, and such families side by side, where that pays."""
+    # of a piece's family: how many, their tokens, and the pairs of tokens that see each other
+    families = [(1, length, length * length) for length, _ in laid]
+    for place in range(len(laid) - 1, -1, -1):
+        length, before = laid[place]
+        if before >= 0:
+            (count, tokens, pairs), (more, added, seen) = families[before], families[place]
+            families[before] = (count + more, tokens + added, pairs + seen + laid[before][0] * added)
+    segment_of, place, last, beside = [0] * len(laid), 0, (0, 0, 0), -2  # the last segment's families, and what they go on from
+    while place < len(laid):
+        before = laid[place][1]
+        path = packed.paths[segment_of[before]] if before >= 0 else ()
+        together = tuple(map(sum, zip(last, families[place], strict=True)))
+        alone = not _pays(*families[place])
+        if alone or before != beside or not _pays(*together):
+            packed.paths.append((*path, len(packed.paths)))
+            packed.pieces.append([])
+            together = families[place]
+        start, end = place - len(packed.pieces[-1]), place + (1 if alone else families[place][0])
+        for length, parent in laid[place:end]:
+            packed.pieces[-1].append((length, parent - start if parent >= place else None))
+        segment_of[place:end] = [len(packed.paths) - 1] * (end - place)
+        place = end
+        last, beside = together, -2 if alone else before
+
+
+def _pays(count: int, tokens: int, pairs: int) -> bool:
+    """Whether one call of attention over so many pieces costs less than one for each, though a mask hides most of it."""
+    return tokens * tokens - pairs <= CALL * (count - 1)
 
 
 def _common(rows: Sequence[list[int]]) -> int:
@@ -126,8 +158,8 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     ids, positions = (torch.tensor([values], device=device) for values in (packed.ids, packed.positions))
     # where that is faster, see `_weighted`; its memory grows with the square of a row
     by_products = device == "cpu" and decoder.dtype == torch.bfloat16 and longest <= MOST_WEIGHTED
-    lengths = [*map(sum, packed.blocks)]
-    masks = [_mask(sum(lengths[at] for at in path[:-1]), packed.blocks[path[-1]], device, by_products) for path in packed.paths]
+    lengths = packed.lengths()
+    masks = [_mask(sum(lengths[at] for at in path[:-1]), packed.pieces[path[-1]], device, by_products) for path in packed.paths]
     segments = (lengths, packed.paths, masks)
     # a mask of four dimensions is passed on as it is: none is made for the whole pack
     no_mask = torch.empty(1, 1, 0, 0, device=device)
@@ -135,11 +167,16 @@ def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     return output.last_hidden_state[0]
 
 
-def _mask(before: int, blocks: list[int], device: str, by_products: bool) -> Any:
+def _mask(before: int, pieces: Sequence[tuple[int, int | None]], device: str, by_products: bool) -> Any:
     """What a segment's tokens see of their path: to be added in bf16; or as booleans, None where plainly causal."""
-    own = torch.block_diag(*(torch.ones(length, length, dtype=torch.bool, device=device).tril() for length in blocks))
-    seen = torch.nn.functional.pad(own, (before, 0), value=True)
-    plain = seen if before or len(blocks) > 1 else None
+    ends = [*accumulate(length for length, _ in pieces)]
+    own = torch.zeros(ends[-1], ends[-1], dtype=torch.bool)
+    for (length, parent), end in zip(pieces, ends, strict=True):
+        if parent is not None:
+            own[end - length : end] = own[ends[parent] - 1]  # all that its last token sees
+        own[end - length : end, end - length : end] = torch.ones(length, length, dtype=torch.bool).tril()
+    seen = torch.nn.functional.pad(own.to(device), (before, 0), value=True)
+    plain = seen if before or len(pieces) > 1 else None
     return torch.where(seen, 0.0, -torch.inf).bfloat16() if by_products else plain
 
 

@@ -24,19 +24,13 @@ class Chat:
         self.tokenizer = tokenizer
 
     def prompt(self, message: str, prefill: str = "") -> list[int]:
-        """Token ids of a conversation with one user message, up to where the assistant starts to write, or goes on.
-
-        What the template puts before an answer, such as a blank or an empty thought, stands before the `prefill` too.
-        """
+        """Token ids up to where the assistant writes, or goes on after what the template puts before answers, and `prefill`."""
         word = ANSWERS[True]
         begun = self._turn(message, word).partition(word)[0] + prefill if prefill else ""
         return self.ids(self._opened(message)) + self.ids(begun)
 
     def answer(self, message: str, answer: str) -> list[int]:
-        """Token ids of the assistant's turn, its end-of-turn token included: the student has to learn to stop.
-
-        PermanentError where the template changes the prompt once an answer follows: the two cannot be put together.
-        """
+        """Token ids of the assistant's turn and its end; PermanentError where the template changes the prompt before it."""
         ids, end = self.ids(self._turn(message, answer)), int(self.tokenizer.eos_token_id)
         return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
 
@@ -52,10 +46,7 @@ class Chat:
         return whole[len(opened) :]
 
     def label_tokens(self) -> LabelTokens:
-        """The single tokens at which the two possible answers part, in every spelling that `render.parse_answer` takes.
-
-        PermanentError where a label word is more than one token, or both begin with the same token.
-        """
+        """The single tokens at which the answers part, in all spellings of `render.parse_answer`; else PermanentError."""
         written = {liked: self.answer("?", student_answer(liked=liked, reasoning="Because.")) for liked in (True, False)}
         yes, no = written.values()
         split = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)

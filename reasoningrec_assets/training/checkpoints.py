@@ -17,10 +17,7 @@ KEPT = 2  # the last one, and the one before it should the last be damaged
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training: safetensors files, each named by its step and its content's hash.
-
-    `about` is what decides the training (base, data version, settings, templates): those of another one are removed.
-    """
+    """Safetensors files named by step and content's hash; those `about` another base, data version or settings are removed."""
 
     folder: Path
     about: Mapping[str, Any]

@@ -18,10 +18,7 @@ FIELDS = ("instruction", "input", "output")
 
 
 def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
-    """Write ``train.json``, ``valid.json`` and ``test.json``, and the student's ``predictions.json`` of the last two.
-
-    ``generated_outputs`` is the student's answer with any explanation; ``logits`` is one figure, the log-odds of Yes against No.
-    """
+    """Write ``train.json``, ``valid.json``, ``test.json`` and, with answers and log-odds as ``logits``, ``predictions.json``."""
     rows, scored = (read_rows(lake.path_of(lake.newest(table, partition))) for table in ("sft_splits", "predictions"))
     lists = {split: [_fields(row) for row in rows if row["split"] == split] for split in SPLITS}
     asked = {(row["split"], window_name(row)): _fields(row) for row in rows}

@@ -41,6 +41,30 @@ def test_the_standard_error_is_the_spread_of_repeated_samples():
     assert np.mean([one.standard_error for one in found]) == pytest.approx(spread, rel=0.12)
 
 
+def test_rows_of_one_user_are_not_so_many_independent_ones():
+    """No method is better: of tests at 0.05, about so many may say that one is, though each user has ten rows alike."""
+    users = np.repeat(np.arange(60), 10)
+    found = []
+    for _ in range(300):
+        taste, *biases = DRAW.normal(size=(3, 60))
+        labels = DRAW.normal(size=600) + taste[users] > 0
+        one, other = (taste[users] + bias[users] + DRAW.normal(size=600) for bias in biases)
+        found.append((delong(labels, one, other).p, delong(labels, one, other, groups=users).p))
+    plain, grouped = (np.array(found) < 0.05).mean(axis=0)
+    assert grouped < 0.09 < plain
+    assert delong(labels, one, other, groups=np.arange(600)).p == pytest.approx(delong(labels, one, other).p)
+
+
+def test_where_nothing_varies_there_is_no_test():
+    labels = np.arange(40) % 2 == 0
+    assert delong(labels, labels * 1.0, np.zeros(40)) is None
+    assert delong(labels, labels * 1.0, -1.0 * labels) is None
+    assert delong([True, *[False] * 50], np.arange(51), -np.arange(51)) is None
+    # infinities are ties with their like
+    scores = np.where(labels, np.inf, DRAW.normal(size=40))
+    assert delong(labels, scores, DRAW.normal(size=40)).difference > 0
+
+
 def test_equal_methods_do_not_differ_and_one_class_is_not_compared():
     labels, one, _ = methods(50, lead=0)
     assert delong(labels, one, one)[2:] == (0.0, 1.0)

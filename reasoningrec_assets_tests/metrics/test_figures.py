@@ -132,7 +132,7 @@ def test_the_leaderboard_holds_every_method_and_its_tests_against_the_floors(tmp
         paths[name] = tmp_path / f"{name}.parquet"
         pq.write_table(table.set_column(place, table.schema.field("method"), pa.array([name] * table.num_rows)), paths[name])
     evaluated = evaluate(paths, dataset="d", windows=tmp_path / "windows.parquet", replicates=10)
-    student, floor = leaderboard(evaluated, paths, "d").to_pylist()
+    student, floor = leaderboard(evaluated, paths, "d", tmp_path / "windows.parquet").to_pylist()
     assert (student["method"], floor["method"]) == ("student", "like_rate")
     assert student["above_like_rate"] == pytest.approx(student["auc"] - floor["auc"])
     assert student["p_like_rate"] == student["p_holm_like_rate"] < 0.01

@@ -26,6 +26,7 @@ ROWS = {
     "nothing in common": [tokens(30), tokens(7), tokens(1)],
     "families": families(),
     "twice the same row": [row := tokens(40), row, row[:20], row[:17] + tokens(3)],
+    "each goes on from the one before": [(whole := tokens(400))[: 40 * at] + tokens(30) for at in range(1, 10)] + [whole],
 }
 
 
@@ -59,13 +60,19 @@ def test_what_rows_begin_with_is_laid_once():
     assert len(packing.pack([row[:40] for row in rows[:2]]).ids) == 40
 
 
-def test_ends_of_rows_after_one_beginning_are_attended_in_one_call():
+def test_pieces_are_attended_in_one_call_where_that_costs_less_than_a_call_for_each():
     packed = packing.pack(families())
-    # the instruction, and for each of three users the history and the four targets
-    assert packed.blocks == [[24], *[[40], [9] * 4] * 3]
-    assert packed.paths == [(0,), (0, 1), (0, 1, 2), (0, 3), (0, 3, 4), (0, 5), (0, 5, 6)]
-    long = [tokens(packing.TOGETHER // 2 + 1) for _ in range(3)]
-    assert packing.pack(long).blocks == [[len(row)] for row in long]
+    # the instruction, and each of three users' history with the four targets after it: all in one
+    assert packed.paths == [(0,)]
+    assert packed.pieces == [[(24, None), *[piece for at in (1, 6, 11) for piece in [(40, 0), *[(9, at)] * 4]]]]
+    length = round(packing.CALL**0.5)
+    short, long = ([tokens(length // share) for _ in range(5)] for share in (2, 1))
+    assert packing.pack(short).pieces == [[(len(row), None) for row in short[:4]], [(len(short[4]), None)]]
+    assert packing.pack(long).pieces == [[(len(row), None)] for row in long]
+    # a beginning too long to stand among what goes on from it, and the ends of three rows, which stand together
+    begun = tokens(20 * length)
+    packed = packing.pack([begun + tokens(9) for _ in range(3)])
+    assert (packed.paths, packed.pieces) == ([(0,), (0, 1)], [[(len(begun), None)], [(9, None)] * 3])
 
 
 def test_rows_of_which_each_begins_with_the_one_before_are_laid_at_any_depth(monkeypatch):

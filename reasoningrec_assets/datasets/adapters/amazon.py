@@ -28,10 +28,7 @@ RULES = {name: (rule["of"], f"metadata WHERE {rule['met']}", rule["effect"]) for
 
 
 def load_ratings(connection: Connection, files: Mapping[str, Path]) -> None:
-    """Create ``events`` (row, user_id, item_id, rating from 1 to 5, timestamp) from the role ``ratings``, else ``reviews``.
-
-    PermanentError where there is neither, and for a line or row that breaks the layout.
-    """
+    """Create ``events`` (row, user_id, item_id, rating, timestamp) from the role ``ratings``, else ``reviews``; else refuse."""
     if "ratings" in files:
         delimited.load(connection, "events", files["ratings"], _RATINGS)
     elif "reviews" in files:

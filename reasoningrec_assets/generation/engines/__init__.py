@@ -13,10 +13,7 @@ from reasoningrec_assets.settings import EngineSettings
 def open_engine(
     settings: EngineSettings, model: str, data_root: Path, *, batch_size: int, log: Log = print
 ) -> AbstractContextManager[TextGenerator]:
-    """The engine that the settings name, ready to answer inside the block.
-
-    `model` is a model reference, or the name of a model on a server; `batch_size` is what transformers decodes together.
-    """
+    """The engine that the settings name, ready inside the block; `model` is a reference, or a model's name on a server."""
     # each engine's libraries are imported only where it is the one that is used
     if settings.kind == "openai":
         from reasoningrec_assets.generation.engines import openai

@@ -17,10 +17,7 @@ from reasoningrec_assets.settings import EngineSettings
 
 
 class TransformersEngine:
-    """Answers batches with a causal language model in inference mode, with or without an adapter.
-
-    `batch_size` requests are decoded together; it is halved for good when memory runs out.
-    """
+    """Answers `batch_size` requests together, halved for good when memory runs out, with or without an adapter on the model."""
 
     def __init__(self, model: Any, chat: Chat, device: str, *, batch_size: int = 64, log: Log = print) -> None:
         self.model, self.chat, self.device = model, chat, device

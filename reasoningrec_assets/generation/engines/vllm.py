@@ -74,10 +74,7 @@ class VllmEngine:
 
 @contextlib.contextmanager
 def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, log: Log = print) -> Generator[VllmEngine]:
-    """Hold a device and run a child with the model on it for the length of the block; its log goes to `log`.
-
-    PermanentError where the interpreter named for vLLM is not there, TransientError where the child does not start.
-    """
+    """Hold a device and run a child with the model on it inside the block, its log going to `log`; TransientError if it fails."""
     folder = store.resolve(reference, data_root, log=log)
     with contextlib.ExitStack() as held:
         device = held.enter_context(compute.lease(count=settings.tensor_parallel_size, log=log))
