@@ -1,7 +1,4 @@
-"""``python -m reasoningrec_assets``: ask what a data root holds, and look after it between runs.
-
-Tables are drawn by DuckDB; an error is one line and exit code 1, as is a doctor's visit that leaves something to do.
-"""
+"""``python -m reasoningrec_assets``: ask what a data root holds, and look after it; an error is one line and exit code 1."""
 
 import argparse
 import os

@@ -53,10 +53,7 @@ def regression() -> Any:
 
 
 def fitted(task: Task, table: pa.Table, model: Any, learned: NDArray[np.bool_] | None = None) -> Made:
-    """Fit a classifier of scikit-learn on the rows learned, and score the valid and test rows by its decision function.
-
-    Rows learned are those that `taught` names, unless told otherwise; features are the table's columns of float64.
-    """
+    """Fit a classifier on the float64 columns of the rows `learned`, by default those `taught`, and score valid and test rows."""
     learned = taught(task, table) if learned is None else learned
     names = [field.name for field in table.schema if pa.types.is_float64(field.type)]
     features = np.column_stack([table[name].to_numpy() for name in names])

@@ -29,10 +29,7 @@ SHARED_VIEWS = ("predictions", "evaluation_metrics")
 
 
 def connect(data_root: Path, *, wait_seconds: float = 5.0) -> Connection:
-    """Open the catalogue read-only, after a sync that is at work; close it soon, since a sync skips while it is open.
-
-    A file that is missing or damaged is a PermanentError, one that somebody keeps open for writing a TransientError.
-    """
+    """Open the catalogue read-only; close it soon, syncs skip it. PermanentError if damaged, TransientError if it stays taken."""
     import duckdb
 
     path = Path(data_root).absolute() / FILE_NAME

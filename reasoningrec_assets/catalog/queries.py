@@ -13,10 +13,7 @@ _SECTIONS = statements(str(Path(__file__).with_name("sections")))
 
 
 def answers(connection: Connection, command: str, asset: str | None, partition: str | None) -> Iterator[tuple[str, Relation]]:
-    """Titles and tables of a command: ``metrics``, ``lineage`` of an asset, or ``show``, of everything or an asset.
-
-    A partition may be left out where there is one alone; a name that is none is a PermanentError that lists those there are.
-    """
+    """Titles and tables of ``metrics``, ``lineage`` or ``show``; an unknown name is a PermanentError that lists those known."""
     if command == "metrics":
         exists = connection.execute("SELECT 1 FROM lake_views WHERE name = 'evaluation_metrics'").fetchall()
         known = connection.execute("SELECT DISTINCT dataset FROM evaluation_metrics ORDER BY 1").fetchall() if exists else []

@@ -1,8 +1,4 @@
-"""What a run would do, before anything is spent: which answers are missing, in which chunks, and what they cost.
-
-What belongs here: keys, order, chunks and the estimate. What doesn't: running any of it (`run`). Requests are rendered
-when they are looked at and again when they are sent: a plan holds their keys, never their texts, so memory stays flat.
-"""
+"""What a run would do, before anything is spent: missing answers, chunks, cost; it holds no texts, so memory stays flat."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence

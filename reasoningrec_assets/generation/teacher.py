@@ -1,7 +1,4 @@
-"""Which rows ask the teacher for a description, a profile or a reasoning, and the table of what came back.
-
-The wording is in `prompts`, the making in `run`. Only items and users that a window needs are asked about.
-"""
+"""Which rows ask the teacher for a description, a profile or a reasoning; only items and users that a window needs."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -27,10 +24,7 @@ from reasoningrec_assets.settings import EngineSettings, GenerationSettings, Rea
 
 
 def teacher_writer(settings: GenerationSettings, engine: EngineSettings, data_root: Path, *, log: Log, **more: Any) -> Writer:
-    """How one teacher step writes, with `more` fields of `plan.Writer`; the data root holds models and the generation cache.
-
-    Its identity is what decides the texts besides the questions: the model's content, its engine, and what is put on it.
-    """
+    """How one teacher step writes; its identity is what decides texts besides questions: model, engine, what is put on it."""
     model = settings.model if engine.kind == "openai" else store.identity(settings.model)
     adapter = store.folder_identity(Path(engine.adapter)) if engine.adapter else None
     quantization = None if engine.quantization == "none" else engine.quantization

@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.datasets.windows import window_name
-from reasoningrec_assets.errors import Log
-from reasoningrec_assets.lake.files import sha256_json
+from reasoningrec_assets.errors import Log, PermanentError
+from reasoningrec_assets.lake.files import sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.metrics.explanations import Texts, flagged
+from reasoningrec_assets.metrics.ranking import checked
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import student_record
 from reasoningrec_assets.settings import RecommendationSettings
@@ -20,29 +22,55 @@ from reasoningrec_assets.sql import query, statements
 from reasoningrec_assets.training.student import STUDENT_TEMPLATES, Answering, probability
 
 _SQL = statements(__file__)
+SOURCES = ("popular", "co_liked")
 _USERS_TOGETHER = 64  # scored, explained and checked at once: what bounds the memory
 Row = dict[str, Any]
 Opening = Callable[[], AbstractContextManager[tuple[Answering, str]]]
 
 
+def source_identity(source: str) -> str:
+    """What decides the candidates of a source: its name, or a table's content; PermanentError where it is neither."""
+    if source in SOURCES:
+        return source
+    if not Path(source).is_file():
+        problem, remedy = f"it is none of {', '.join(SOURCES)}, and no file", "Correct recommendations.source"
+        raise PermanentError("find candidates", where=source, problem=problem, remedy=remedy)
+    return sha256_file(Path(source))
+
+
 def recommend(
-    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, decided: Any, open_student: Opening, *, log: Log = print
+    dataset: Dataset,
+    inputs: Inputs,
+    settings: RecommendationSettings,
+    decided: Any,
+    open_student: Opening,
+    *,
+    anew: bool,
+    log: Log,
 ) -> Output:
     """Rows of ``recommendations``: the best ``top`` of each user's candidates, the first ``explained`` of them with a reason.
 
-    A candidate is never an item that the user has rated. A user whose history, and all that is `decided` besides, are those of
-    the newest ``recommendations`` keeps its rows and costs nothing: the student is opened for the others alone.
+    A candidate is never an item that the user has rated. A user whose events and profile, and all that is `decided` besides,
+    are those of the newest ``recommendations`` keeps its rows and costs nothing: the student is opened for the others alone,
+    or for all that are asked for where it is `anew`.
     """
     values: Row = {**settings.model_dump(), "events": inputs["cleaned_interactions"], "items": inputs["items"]}
-    values["history_length"] = dataset.history_length
+    values |= {"history_length": dataset.history_length, "profiles": inputs["user_profiles"]}
+    if settings.source not in SOURCES:
+        values["candidates"] = 2**31  # a table's are all wanted
     people: list[Row] = query(_SQL["users"], **values).to_pylist()
     made_from = {row["user_id"]: sha256_json([decided, inputs.of("lora_model").data_version, row]) for row in people}
-    newest = inputs.lake.receipts.newest("recommendations", dataset.name)
+    newest = None if anew else inputs.lake.receipts.newest("recommendations", dataset.name)
     before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest else []
-    rows = [row for row in before if made_from.get(row["user_id"]) == row["made_from"]]
-    values["users"] = asked = sorted(made_from.keys() - {row["user_id"] for row in rows})
-    log(f"{len(made_from) - len(asked)} of {len(made_from)} users have no new event and keep their recommendations")
-    chosen = _SQL["chosen"].format(source=_SQL.get(settings.source, _SQL["table"]))
+    known: set[str] = {row["item_id"] for row in read_rows(inputs["items"], ["item_id"])}
+    gone = {row["user_id"] for row in before if row["item_id"] not in known or made_from.get(row["user_id"]) != row["made_from"]}
+    rows = [row for row in before if row["user_id"] not in gone]
+    wanted = {*settings.users} or made_from.keys()
+    values["users"] = asked = sorted((wanted & made_from.keys()) - {row["user_id"] for row in rows})
+    log(f"{len(wanted) - len(asked)} of {len(wanted)} users have no new event and keep their recommendations")
+    if unknown := sorted(wanted - made_from.keys()):
+        log(f"{len(unknown)} of the users asked for have no event, such as {unknown[0]}")
+    chosen = _SQL["chosen"].format(source=_SQL[settings.source if settings.source in SOURCES else "table"])
     items = {row["user_id"]: row["item_ids"] for row in query(chosen, **values).to_pylist()}
     fresh, device = [row | {"items": items[row["user_id"]]} for row in people if row["user_id"] in items], None
     if fresh:
@@ -52,6 +80,7 @@ def recommend(
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
     rows.sort(key=lambda row: (row["user_id"], row["rank"]))
     counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(asked) - len(fresh)}
+    counts["users_unknown"] = len(unknown)
     figures = {name: float(count) for name, count in counts.items()}
     return Output(TABLES["recommendations"].table(rows), figures, prompts=STUDENT_TEMPLATES, device=device)
 
@@ -69,6 +98,7 @@ def _recommended(
     rows: list[Row] = [row | student_record(context.window(row), **told) for row in asked]
 
     def best(scores: Sequence[float]) -> list[int]:
+        checked([False] * len(scores), scores, "student")
         seen = Counter[str]()
         for place in sorted(range(len(rows)), key=lambda place: (-scores[place], rows[place]["target_item_id"])):
             seen[user := rows[place]["user_id"]] += 1

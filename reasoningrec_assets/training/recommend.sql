@@ -1,11 +1,13 @@
 -- name: users
--- Who is asked for, with what a prompt shows of them: their last events, the target of no window being left out any more.
+-- Everyone, with what a prompt shows of them: their profile and their last events, the target of no window being left out any
+-- more; and the hash of all that they have rated.
 WITH latest AS (
-    SELECT user_id, item_id, liked, position FROM read_parquet($events) WHERE $users = [] OR list_contains($users, user_id)
-    QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY position DESC) <= $history_length
+    SELECT user_id, item_id, liked, position, md5(string_agg(item_id, ',' ORDER BY item_id) OVER (PARTITION BY user_id)) AS rated
+    FROM read_parquet($events) QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY position DESC) <= $history_length
 )
-SELECT user_id, list(item_id ORDER BY position) AS history_item_ids, list(liked ORDER BY position) AS history_liked
-FROM latest GROUP BY user_id ORDER BY user_id
+SELECT user_id, list(item_id ORDER BY position) AS history_item_ids, list(liked ORDER BY position) AS history_liked,
+    any_value(rated) AS rated, any_value(text) AS profile
+FROM latest LEFT JOIN read_parquet($profiles) USING (user_id) GROUP BY user_id ORDER BY user_id
 
 -- name: popular
 -- The items most liked in the three genres, or of the three brands, that a user has liked most; then the most liked of all.
@@ -35,7 +37,8 @@ GROUP BY last.user_id, theirs.item_id
 
 -- name: table
 -- The declared pairs, those of each user in the order of their item ids.
-SELECT user_id, item_id, 0.0 AS weight FROM read_parquet($source) WHERE list_contains($users, user_id)
+SELECT DISTINCT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, 0.0 AS weight
+FROM read_parquet($source) AS declared WHERE list_contains($users, declared.user_id::VARCHAR)
 
 -- name: chosen
 -- Of what a source gives, the best that a user has not rated and that the catalogue knows.

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.sql import query
-from reasoningrec_assets.training.recommend import _SQL
+from reasoningrec_assets.training.recommend import _SQL, source_identity
 from reasoningrec_assets_tests.assets.conftest import DEMO
 
 
@@ -34,7 +35,7 @@ def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
     )
     first, receipt = recommended(pipeline, candidates=6)
     assert receipt.sequence == 1  # the same settings: reused
-    assert receipt.metrics == {"users": 24, "users_asked": 24, "users_without_candidate": 0}
+    assert receipt.metrics == {"users": 24, "users_asked": 24, "users_without_candidate": 0, "users_unknown": 0}
 
     events = read_rows(pipeline.lake.path_of(pipeline.lake.newest("cleaned_interactions", DEMO)))
     rated = defaultdict(set)
@@ -58,11 +59,26 @@ def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
     assert [user for user in first if first[user] != second[user]] == ["7"]
     assert unseen not in {row["item_id"] for row in second["7"]}
 
-    # a run for someone whose rows are known loads nothing
-    monkeypatch.setattr(store, "load_causal_model", None)
-    third, receipt = recommended(pipeline, candidates=6, users=["3", "nobody"])
-    assert third == {"3": second["3"]}
-    assert receipt.metrics == {"users": 1, "users_asked": 0, "users_without_candidate": 0}
+    # a run for someone whose rows are known loads nothing, and leaves the others theirs
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "load_causal_model", None)
+        third, receipt = recommended(pipeline, candidates=6, users=["3", "nobody"])
+    assert third == second
+    assert receipt.metrics == {"users": 24, "users_asked": 0, "users_without_candidate": 0, "users_unknown": 1}
+
+    # a rating of long ago, outside of what a prompt shows, counts as rated
+    best = second["9"][0]["item_id"]
+    raw.write_text(raw.read_text(encoding="latin-1") + f"9\t{best}\t5\t100\n", encoding="latin-1")
+    pipeline.run(selection='key:"raw_dataset" or key:"cleaned_interactions"')
+    fourth, receipt = recommended(pipeline, candidates=6)
+    assert receipt.metrics["users_asked"] == 1
+    assert best not in {row["item_id"] for row in fourth["9"]}
+
+
+@pytest.mark.parametrize("source", ["popularr", "users", "missing.parquet"])
+def test_a_source_that_there_is_not_is_refused(source):
+    with pytest.raises(PermanentError, match="none of popular, co_liked, and no file"):
+        source_identity(source)
 
 
 def write(folder, events, items):
@@ -113,7 +129,7 @@ def test_candidates_are_the_best_of_what_was_not_rated(tmp_path, source, expecte
 
 def test_a_declared_table_of_candidates(tmp_path):
     paths = write(tmp_path, EVENTS, CATALOGUE)
-    pairs = [("u", "d2"), ("u", "d1"), ("u", "no such item"), ("v0", "b2"), ("u", "b2")]
+    pairs = [("u", "d2"), ("u", "d1"), ("u", "no such item"), ("v0", "b2"), ("u", "b2"), ("u", "b2")]
     source = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"user_id": [user for user, _ in pairs], "item_id": [item for _, item in pairs]}), source)
     chosen = _SQL["chosen"].format(source=_SQL["table"])

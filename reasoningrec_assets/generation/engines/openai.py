@@ -1,8 +1,4 @@
-"""Any server that speaks the OpenAI protocol: one vLLM process, a fleet behind one URL, or a bought service.
-
-What belongs here: bounded concurrency, and telling failures of one request from failures of the server. Retries with
-backoff, jitter and `Retry-After` are the client's own. The key comes from the environment and is cut out of every error.
-"""
+"""Any server that speaks the OpenAI protocol: bounded concurrency, the client's own retries, and errors without the key."""
 
 import asyncio
 import contextlib

@@ -1,8 +1,4 @@
-"""vLLM, offline, in a child process: it frees the device when it ends, which vLLM does not do in its own process.
-
-What belongs here: starting, feeding and ending the child. What doesn't: anything that imports vLLM (`vllm_worker`). The
-child has a process group of its own and ends with the pipe to this process, however this process ends.
-"""
+"""vLLM, offline, in a child process with a group of its own: it frees the device when it ends, and ends with this one's pipe."""
 
 import contextlib
 import json
