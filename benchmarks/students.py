@@ -59,7 +59,7 @@ def synthetic_rows(count: int, shortest: int = 300, longest: int = 900) -> list[
         tokens = [drawn.randint(1000, 40000) for _ in range(length)]
         liked = number % 2 == 0
         answer = [*labels.prefix, (labels.yes if liked else labels.no)[0], *tokens[-length // 10 :]]
-        made.append(EncodedRow(f"row {number}", f"user {number}", "", tokens[: length - len(answer)], answer, liked, 0))
+        made.append(EncodedRow(f"row {number}", "", tokens[: length - len(answer)], answer, liked, 0))
     return made
 
 
@@ -88,7 +88,7 @@ def saved(name: str, rows: list[EncodedRow]) -> Path:
 
 
 def loaded(path: str) -> list[EncodedRow]:
-    return [EncodedRow(**{"user": row["row"]} | row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
+    return [EncodedRow(**row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
 
 
 def shape(rows: list[EncodedRow]) -> dict[str, float]:

@@ -13,7 +13,6 @@ class EncodedRow:
     """One student row in tokens."""
 
     row: str  # user and target, for messages about the row
-    user: str
     message: str
     prompt: list[int]  # up to where the assistant starts to write
     answer: list[int]  # the whole answer, end of turn included
@@ -39,7 +38,7 @@ def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRo
         prompt, answer = chat.prompt(message), chat.answer(message, str(row["output"]))
         length = len(prompt) + len(answer)
         if length <= max_tokens:
-            return EncodedRow(name, str(row["user_id"]), message, prompt, answer, bool(row["label"]), dropped)
+            return EncodedRow(name, message, prompt, answer, bool(row["label"]), dropped)
         shorter = drop_oldest(record["input"])
         if shorter is None:
             problem = f"it has {length} tokens and no line of history left to leave out, the limit is {max_tokens}"

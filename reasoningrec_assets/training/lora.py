@@ -86,7 +86,7 @@ def train_adapter(
         clock = time.monotonic()
         number, place = divmod(progress.step, steps)
         # drawn anew for each epoch, so that a checkpoint need not hold it
-        order = _order(train, settings.seed * 1_000_003 + number)
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
         torch.manual_seed((settings.seed * 1_000_003 + progress.step) * 1024 + run.place)  # of the dropout
         rows = [train[index] for index in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
         progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
@@ -118,15 +118,6 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model
-
-
-def _order(rows: Sequence[EncodedRow], seed: int) -> list[int]:
-    """Places of the rows in an epoch: users at random, each one's rows together, as what they begin with is computed once."""
-    together: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        together.setdefault(row.user, []).append(place)
-    users, places = torch.randperm(len(together), generator=torch.Generator().manual_seed(seed)), [*together.values()]
-    return [place for user in users.tolist() for place in places[user]]
 
 
 def _linear(step: int, *, warmup: int, total: int) -> float:

@@ -250,15 +250,6 @@ def test_a_row_that_cannot_fit_is_named(chat):
         encode_rows(rows(1), chat, max_tokens=20)
 
 
-def test_a_users_rows_are_trained_together_and_users_in_an_order_that_the_seed_draws(chat):
-    made = [row | {"user_id": f"u{place % 5}"} for place, row in enumerate(rows(20))]
-    encoded = encode_rows(made, chat, max_tokens=4000)
-    orders = [lora._order(encoded, seed) for seed in (1, 1, 2)]
-    assert all(sorted(order) == list(range(20)) for order in orders)
-    assert orders[0] == orders[1] != orders[2]
-    assert all(len({place % 5 for place in order[start : start + 4]}) == 1 for order in orders for start in range(0, 20, 4))
-
-
 def test_the_schedule_warms_up_and_falls_to_nothing():
     rates = [lora._linear(step, warmup=2, total=6) for step in range(7)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
