@@ -58,6 +58,15 @@ class Trial:
     wrong: list[str] = field(default_factory=list)
 
 
+def _code() -> list[Path]:
+    """The files that decide what the package makes."""
+    return [
+        path
+        for path in sorted((ROOT / "reasoningrec_assets").rglob("*.*"))
+        if path.suffix in {".py", ".sql", ".toml", ".html", ".css"}
+    ]
+
+
 class Stage:
     """The undisturbed lake, and copies of it that lack one step's results."""
 
@@ -80,8 +89,11 @@ class Stage:
             asset: {key.to_user_string() for key in dg.AssetSelection.assets(asset).downstream().resolve(graph)}
             for asset in self.assets
         }
-        if not (self.whole.root / "done").exists():
+        done, code = self.whole.root / "done", sha256_json([sha256_file(path) for path in _code()])
+        # other code may make other tables, which would pass for a fault's doing
+        if not done.exists() or done.read_text(encoding="utf-8") != code:
             self._make()
+            done.write_text(code, encoding="utf-8")
         newest = {asset: self.whole.newest(asset, PARTITION) for asset in self.assets}
         self.versions = {asset: receipt.data_version for asset, receipt in newest.items()}
         # the step, and what comes after it: its checks, and the catalogue
@@ -105,7 +117,6 @@ class Stage:
         self.home.mkdir()
         shutil.copyfile(ROOT / "deploy" / "dagster.yaml", self.home / "dagster.yaml")
         assert finished(begin(self.whole, self.assets, self.home)) == 0, (HOME / "log").read_text()[-3000:]
-        (self.whole.root / "done").touch()
 
     def without(self, asset: str, root: Path) -> Lake:
         """A copy of the undisturbed lake before this step ever ran, and no answer of a model."""

@@ -48,7 +48,7 @@ def evaluate(
         if explained := covered.num_rows - covered["explanation"].null_count:
             found.append((name, ("explained_rows", explained, covered.num_rows)))
             found += [(name, row) for row in explanation_figures(name, flags, texts, draws)] if flags and texts else []
-            found += [(name, row) for row in swapped_figures(predictions[name], draws)]
+            found += [(name, row) for row in swapped_figures(predictions[name], windows, draws)]
     told = ((name, metric, n, value if isinstance(value, Interval) else Interval(value)) for name, (metric, value, n) in found)
     rows = [{"dataset": dataset, "method": method, "metric": metric, "n": n} | vars(value) for method, metric, n, value in told]
     return pa.Table.from_pylist(rows, schema=TABLES["evaluation_metrics"].arrow())

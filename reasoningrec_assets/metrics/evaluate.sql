@@ -18,10 +18,11 @@ scored AS (SELECT truth.*, score, probability FROM read_parquet($predictions) JO
 test AS (FROM scored WHERE split = 'test'),
 bins AS (SELECT split, score, count(*) FILTER (label) AS likes, count(*) AS n FROM scored GROUP BY split, score),
 cut AS (
-    SELECT *, sum(likes) OVER above AS hits, sum(n) OVER above AS chosen, sum(likes) OVER (PARTITION BY split) AS all_likes
+    SELECT *, sum(likes) OVER above AS hits, sum(n) OVER above AS chosen, sum(likes) OVER (PARTITION BY split) AS all_likes,
+        sum(n) OVER (PARTITION BY split) AS all_rows
     FROM bins WINDOW above AS (PARTITION BY split ORDER BY score DESC)
 ),
-threshold AS (SELECT score AS edge FROM cut WHERE split = 'valid' ORDER BY hits / (chosen + all_likes) DESC, score DESC LIMIT 1),
+threshold AS (SELECT score AS edge FROM cut WHERE split = 'valid' AND all_likes > 0 AND all_likes < all_rows ORDER BY hits / (chosen + all_likes) DESC, score DESC LIMIT 1),
 judged AS (SELECT label, score >= edge AS predicted FROM test CROSS JOIN threshold),
 users AS (
     SELECT avg(if(good.score = bad.score, 0.5, (good.score > bad.score)::INTEGER)) AS auc
@@ -33,7 +34,7 @@ SELECT (SELECT sum(likes * hits / chosen) / nullif(max(all_likes), 0) FROM cut W
     (SELECT avg((label = predicted)::INTEGER) FROM judged) AS accuracy_at_threshold,
     (SELECT 2 * count(*) FILTER (label AND predicted) / nullif(count(*) FILTER (label) + count(*) FILTER (predicted), 0) FROM judged)
         AS f1_at_threshold,
-    (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 1e-15))) FROM test) AS log_loss
+    (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 2.220446049250313e-16))) FROM test) AS log_loss
 
 -- name: valid
 SELECT truth.label, coalesce(score, 'nan'::DOUBLE) AS score FROM read_parquet($predictions) AS answers

@@ -61,13 +61,13 @@ def explanation_figures(method: str, flags: Connection, texts: Texts, draws: Map
         yield metric, mean_interval(values, groups=users[: len(values)], **draws), len(values)
 
 
-def swapped_figures(predictions: Path, draws: Mapping[str, int]) -> Iterator[Row]:
+def swapped_figures(predictions: Path, windows: Path, draws: Mapping[str, int]) -> Iterator[Row]:
     """How far an answer depends on the user: what changed in the rows that were asked again with another user's history.
 
     ``swapped_score_change``: mean absolute difference of the log-odds. ``swapped_rouge_l``: likeness of the two texts, where
     both predict the same label, which would change the text by itself; 1 says that the reasons are about no user at all.
     """
-    rows = query(_SQL["swapped"], predictions=predictions)
+    rows = query(_SQL["swapped"], predictions=predictions, windows=windows)
     alike = rows.filter(rows["same_label"])
     texts = rouge_l(alike["explanation"].to_pylist(), alike["swapped_explanation"].to_pylist())
     for metric, found, values in (("swapped_score_change", rows, rows["change"].to_pylist()), ("swapped_rouge_l", alike, texts)):

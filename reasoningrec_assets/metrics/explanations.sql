@@ -4,12 +4,14 @@ CREATE OR REPLACE TEMP MACRO words(text) AS regexp_extract_all(lower(text), '[\p
 CREATE OR REPLACE TEMP MACRO full_name(title) AS array_to_string(words(regexp_replace(regexp_replace(
     trim(title, ' .,;!'), '\s*\([^()]*\)$', ''), '^(.*), (The|A|An)$', '\2 \1')), ' ');
 CREATE OR REPLACE TEMP MACRO short_name(name) AS regexp_replace(name, '^(the|a|an) ', '');
-CREATE OR REPLACE TEMP MACRO quotation() AS '["“«]\s*([\p{Lu}\p{N}][^"“”«»]*)["”»]';
+CREATE OR REPLACE TEMP MACRO quotation() AS '["“«]\s*([\p{Lu}\p{Lo}\p{N}][^"“”«»]*)["”»]';
 CREATE OR REPLACE TEMP MACRO numbers(name) AS regexp_extract_all(name, '\d+|\b[ivx]+\b');
 CREATE OR REPLACE TEMP MACRO about_target(text, name) AS contains(' ' || array_to_string(words(text), ' ') || ' ', ' ' || name || ' ')
     OR regexp_matches(text, '\b(this|the (target|next)) (movie|film|series|book|game|item|product|title|one)\b|\bthe target\b|^prediction:');
--- The opinions that a clause holds in lower case, in their order: denied liking is dislike, and "films like it" holds none.
-CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_replace(regexp_replace(clause,
+-- The opinions that a clause holds in lower case, in their order: denied dislike is liking, denied liking is dislike, and
+-- "films like it" holds none.
+CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_replace(regexp_replace(regexp_replace(clause,
+    '\bnot only\b|(\b(not|never)|n.t)\W+(\w+\W+){0,2}?(dislik|hate|disappoint|bor(ed|ing))\w*', ' enjoy', 'g'),
     '(\b(not|never|unlikely|hardly)|n.t)\W+(\w+\W+){0,3}?(like|enjoy|love|appreciate|appeal|interest|prefer|match|align|resonate)', ' dislike', 'g'),
     's like\b', 's such as', 'g'),
     '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat)|prediction: (?:yes|no)\b')
@@ -20,13 +22,15 @@ CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_repla
 WITH answers AS (
     SELECT row_number() OVER (ORDER BY method, user_id, target_item_id) AS row, method, user_id, target_item_id,
         score > 0 AS predicted, trim(explanation) AS text
-    FROM read_parquet($predictions) WHERE split = 'test' AND explanation IS NOT NULL
+    FROM read_parquet($predictions) SEMI JOIN (FROM read_parquet($windows) WHERE split = 'test') USING (user_id, target_item_id)
+    WHERE split = 'test' AND explanation IS NOT NULL
 ), catalogue AS (
     SELECT item_id, full_name(title) AS written, short_name(written) AS name FROM read_parquet($items) WHERE written <> ''
 ), names AS (SELECT DISTINCT name FROM catalogue
 ), windows AS (
     SELECT user_id, target_item_id, list_append(history_item_ids, target_item_id) AS item_ids,
-        format('The user would {{}} "{}", after liking {} of {} before it.', coalesce(title, target_item_id), coalesce(list_sum(history_liked::INTEGER[]), 0),
+        format('The user would {{}} "{}", after liking {} of {} before it.', 
+            replace(replace(coalesce(title, target_item_id), '{', '{{'), '}', '}}'), coalesce(list_sum(history_liked::INTEGER[]), 0),
             len(history_liked)) AS template
     FROM read_parquet($windows) LEFT JOIN read_parquet($items) ON item_id = target_item_id WHERE split = 'test'
 ), shown AS (
@@ -40,7 +44,7 @@ readings AS (
     SELECT row, span, short_name(full_name(part)) AS name, place
     FROM (SELECT row, unnest(regexp_extract_all(text, quotation(), 1)) AS span FROM answers),
         LATERAL (SELECT unnest([span, regexp_replace(span, '\s*(\([^()]*\))?[:;.] .*$', '')]) AS part, unnest([1, 2]) AS place)
-    WHERE name <> '' AND len(words(name)) <= 12
+    WHERE name <> '' AND (len(words(name)) <= 12 OR name IN (FROM names))
 ),
 -- A reading that is no title may be one misspelt: few letters differ, but no number and neither end, as in sequels and plurals.
 resolved AS (
@@ -95,13 +99,18 @@ clauses AS (
 )
 SELECT method, user_id, target_item_id, text, predicted, stated, coalesce(titles_named, 0) AS titles_named, coalesce(titles_not_shown, []) AS titles_not_shown,
     coalesce(titles_unknown, []) AS titles_unknown, copied, format(template, if(predicted, 'like', 'dislike')) AS template,
-    -- Six words or more, and none of those that an English sentence on tastes hardly does without.
-    len(words(text)) >= 6 AND NOT list_has_any(words(text), ['the', 'and', 'of', 'to', 'is', 'with', 'that', 'this', 'they', 'user', 'for']) AS not_english
-FROM answers LEFT JOIN windows USING (user_id, target_item_id) LEFT JOIN titles USING (row) LEFT JOIN stated USING (row) LEFT JOIN copied USING (row)
+    -- Half of the letters are of another script; or six words or more outside of quotes, and less than a tenth of them are those
+    -- that an English sentence on tastes hardly does without.
+    len(regexp_extract_all(text, '[^\p{Latin}\P{L}]')) * 2 > len(regexp_extract_all(text, '\p{L}'))
+        OR len(own) >= 6 AND len(list_filter(own, lambda word: word IN ('the', 'and', 'of', 'to', 'is', 'with', 'that', 'this', 'they', 'user', 'for')))
+            < 0.1 * len(own) AS not_english
+FROM (SELECT *, words(regexp_replace(text, quotation(), ' ', 'g')) AS own FROM answers)
+LEFT JOIN windows USING (user_id, target_item_id) LEFT JOIN titles USING (row) LEFT JOIN stated USING (row) LEFT JOIN copied USING (row)
 
 -- name: figures
 -- The share or count of each flag among a method's texts, and on how many rows.
-WITH written AS (SELECT *, words(text) AS said FROM flags WHERE method = $method AND text <> ''),
+-- Faithful to titles can be called what names one, and is in the language that the rules are for.
+WITH written AS (SELECT *, words(text) AS said, titles_named > 0 AND NOT not_english AS judged FROM flags WHERE method = $method AND text <> ''),
 grams AS (
     SELECT size, list_slice(said, first, first + size - 1) AS gram
     FROM (SELECT said, size, unnest(generate_series(1, len(said) - size + 1)) AS first FROM written CROSS JOIN (VALUES (1), (2)) AS sizes(size))
@@ -111,7 +120,7 @@ figures AS (
     SELECT count(*) AS n, [
         ('label_agreement', avg((stated = predicted)::INTEGER), count(stated)),
         ('label_stated', count(stated) / n, n),
-        ('titles_faithful', avg((titles_not_shown = [] AND titles_unknown = [])::INTEGER), n),
+        ('titles_faithful', avg((titles_not_shown = [] AND titles_unknown = [])::INTEGER) FILTER (judged), count(*) FILTER (judged)),
         ('titles_not_shown', sum(len(titles_not_shown)), sum(titles_named)),
         ('titles_unknown', sum(len(titles_unknown)), sum(titles_named)),
         ('explained_not_english', count(*) FILTER (not_english), n),
@@ -135,4 +144,5 @@ WHERE method = $method ORDER BY user_id, target_item_id
 
 -- name: swapped
 SELECT user_id, explanation, swapped_explanation, abs(score - swapped_score) AS change, (score > 0) = (swapped_score > 0) AS same_label
-FROM read_parquet($predictions) WHERE split = 'test' AND swapped_score IS NOT NULL ORDER BY user_id, target_item_id
+FROM read_parquet($predictions) SEMI JOIN (FROM read_parquet($windows) WHERE split = 'test') USING (user_id, target_item_id)
+WHERE split = 'test' AND swapped_score IS NOT NULL ORDER BY user_id, target_item_id

@@ -91,6 +91,10 @@ STATED = {
     'The user liked "Fargo" for its humour.': True,
     'The user disliked "Fargo" (1996).': False,
     "The user would not enjoy this film.": False,
+    "The user would not be disappointed by this film.": True,
+    "This film will not disappoint them.": True,
+    "The user not only enjoys this film but returns to it.": True,
+    "The user does not dislike this film.": True,
     "They wouldn't really like this movie.": False,
     "The user is unlikely to enjoy the target movie.": False,
     "The user would dislike this movie, although they liked comedies.": False,
@@ -159,13 +163,39 @@ def test_how_much_is_copied_from_the_prompt(flags: Any) -> None:
 
 
 def test_another_language_is_said(flags: Any) -> None:
-    texts = (
-        "El usuario disfruta las comedias negras y lentas",
-        "用户 喜欢 这部 电影 因为 幽默",
-        "The user likes black comedies of that kind",
-        "Comedia lenta",
-    )
-    assert [row["not_english"] for row in flags(*texts)] == [True, True, False, False]
+    told = {
+        "El usuario disfruta las comedias negras y lentas": True,
+        'Como en "The Piano", el usuario disfruta las comedias negras y lentas': True,
+        "用户 喜欢 这部 电影 因为 幽默": True,
+        "用户喜欢这部电影因为幽默": True,
+        "ผู้ใช้ชอบหนังเรื่องนี้": True,
+        "Ему нравится": True,
+        "The user likes black comedies of that kind": False,
+        "Comedia lenta": False,
+        "": False,
+    }
+    assert {row["text"]: row["not_english"] for row in flags(*told)} == told
+
+
+def test_a_title_with_braces_is_text(tables: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TITLES, "fargo", "Curly {Sue} {0} }")
+    made = tables(["They like it."])
+    (row,) = query("FROM flags", on=flagged(made["predictions"], made["windows"], made["texts"])).to_pylist()
+    assert row["template"].startswith('The user would like "Curly {Sue} {0} }", after')
+
+
+def test_rows_outside_of_the_test_population_are_in_no_figure(tables: Any) -> None:
+    made = tables(["They like it.", "They dislike it.", "They like it."])
+    windows = pq.read_table(made["windows"])
+    pq.write_table(windows.filter(pa.compute.not_equal(windows["user_id"], "u02")), made["windows"])
+    (path,) = made.pop("predictions")
+    rows = [row | {"swapped_score": 0.0, "swapped_explanation": "x"} for row in pq.read_table(path).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["predictions"].arrow()), path)
+    found = {
+        row["metric"]: row for row in evaluate({"student": path}, dataset="d", **made).to_pylist() if row["method"] == "student"
+    }
+    assert found["extra_rows"]["value"] == 1
+    assert {found[name]["n"] for name in ("explained_empty", "label_stated", "rouge_l", "swapped_score_change")} == {2}
 
 
 def test_planted_faults_are_in_the_figures_by_name_and_not_averaged_away(tables: Any) -> None:
@@ -188,7 +218,7 @@ def test_planted_faults_are_in_the_figures_by_name_and_not_averaged_away(tables:
     assert found["explained_without_reference"] == (0, 6)
     assert found["label_stated"] == (pytest.approx(3 / 5), 5)
     assert found["label_agreement"] == (pytest.approx(2 / 3), 3)
-    assert found["titles_faithful"] == (pytest.approx(3 / 5), 5)
+    assert found["titles_faithful"] == (0, 2), "what names no title, or is in another language, is not judged"
     assert found["titles_unknown"] == (1, 2)
     assert found["titles_not_shown"] == (1, 2)
     assert found["copied"][1] == 5
@@ -225,14 +255,15 @@ def test_a_template_is_a_floor_of_both_likenesses(tables: Any, encoder: Path) ->
 
 
 def test_reasons_that_do_not_heed_the_user_are_told_by_a_swapped_history(tables: Any) -> None:
-    (path,) = tables(["They like drama.", "They like drama.", "They like drama.", "They like drama."])["predictions"]
+    made = tables(["They like drama.", "They like drama.", "They like drama.", "They like drama."])
+    (path,), windows = made["predictions"], made["windows"]
     again = [("They like drama.", 1.0), ("Comedies bore them.", 3.0), ("They like drama.", -1.0), (None, None)]
     rows = [
         row | {"swapped_explanation": text, "swapped_score": score}
         for row, (text, score) in zip(pq.read_table(path).to_pylist(), again, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["predictions"].arrow()), path)
-    found = {metric: (value.value, n) for metric, value, n in swapped_figures(path, {"replicates": 20, "seed": 0})}
+    found = {metric: (value.value, n) for metric, value, n in swapped_figures(path, windows, {"replicates": 20, "seed": 0})}
     assert found == {"swapped_score_change": (pytest.approx(4 / 3), 3), "swapped_rouge_l": (pytest.approx(0.5), 2)}
 
 
