@@ -23,7 +23,8 @@ class CleaningConfig(StepConfig):
     """Run config of `cleaned_interactions`."""
 
     repeated_pairs: RepeatedPairs = Field(
-        RepeatedPairs.last, description="keep: all of a (user, item) pair (paper), which leaks."
+        RepeatedPairs.last,
+        description="The row of a repeated (user, item) pair that stays; keep: all, as the paper's, which leaks.",
     )
 
 
