@@ -23,6 +23,7 @@ from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.context import load_context
 from reasoningrec_assets.prompts.render import student_record
+from reasoningrec_assets.settings import Quantization
 from reasoningrec_assets.training.encode import EncodedRow, encode_rows
 from reasoningrec_assets.training.lora import _adapted, _Run
 from reasoningrec_assets.training.scoring import label_log_odds
@@ -104,12 +105,12 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def training_run(dtype: str) -> _Run:
+def training_run(dtype: str, quantization: Quantization = "none") -> _Run:
     """The product's training, ready for its first step, on the processor or the card, whatever the dtype."""
     import torch
 
-    device = this_device()
-    run = _Run(_adapted(store.resolve(MODEL, CACHE), SETTINGS, device), chat(), SETTINGS, device, lambda _: None)
+    device, settings = this_device(), SETTINGS.model_copy(update={"quantization": quantization})
+    run = _Run(_adapted(store.resolve(MODEL, CACHE), settings, device), chat(), settings, device, lambda _: None)
     if dtype == "float32":
         run.model.float()
     assert next(run.model.get_base_model().parameters()).dtype == getattr(torch, dtype)
