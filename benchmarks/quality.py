@@ -130,7 +130,13 @@ def asked(variant: str, seed: int) -> Asked:
         rows["train"] = [row | {"output": answer} for row, answer in zip(rows["train"], answers, strict=True)]
     # the rows too: a prompt in other words is another student, and so is one that other code trains
     made_by = [code_version(asset) for asset in ("lora_model", "predictions")]
-    return Asked(rows, hashlib.sha256((SETTINGS.model_dump_json() + repr((splits, made_by))).encode()).hexdigest())
+    return Asked(
+        rows, hashlib.sha256((settings_of(variant, seed).model_dump_json() + repr((splits, made_by))).encode()).hexdigest()
+    )
+
+
+def settings_of(variant: str, seed: int) -> TrainingSettings:
+    return SETTINGS.model_copy(update={**_variant(variant).settings.get("training", {}), "seed": seed})
 
 
 def predictions(variant: str, seed: int) -> Path:
@@ -144,7 +150,7 @@ def predictions(variant: str, seed: int) -> Path:
     base = store.resolve(MODEL, CACHE)
     chat = Chat(store.load_tokenizer(base))
     encoded = {split: encode_rows(found, chat, max_tokens=SETTINGS.max_tokens) for split, found in wanted.rows.items()}
-    settings = SETTINGS.model_copy(update={**_variant(variant).settings.get("training", {}), "seed": seed})
+    settings = settings_of(variant, seed)
     began = time.monotonic()
     with compute.lease() as device:
         about = {"variant": variant, "settings": settings.model_dump(), "decided": wanted.decided}
@@ -292,7 +298,11 @@ def grid(wanted: list[str]) -> None:
     result = {
         "name": "quality-grid",
         **describe_machine(),
-        "settings": SETTINGS.model_dump(),
+        "settings": {
+            variant: settings_of(variant, 1).model_dump(exclude={"seed"})
+            for variant in ("titles", *sorted(aucs))
+            if "," not in variant
+        },
         "mean_auc": means,
         "figures": figures,
     }

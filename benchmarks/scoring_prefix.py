@@ -22,7 +22,9 @@ def run(quick: bool) -> list[Figure]:
     gain = median_ratio(*([one["seconds"] for one in found[name]] for name in ("unshared", "shared")))
     # P tokens shared by a user's targets and S of each its own
     whole = sum(len(row.prompt) for row in rows) / len(rows)
-    laid = sum(len(pack([row.prompt for row in rows[at : at + targets]]).ids) for at in range(0, len(rows), targets)) / users
+    laid = (
+        sum(len(pack([row.prompt for row in rows[at : at + targets]], "cpu").ids) for at in range(0, len(rows), targets)) / users
+    )
     shared = (whole * targets - laid) / (targets - 1)
     bound = whole / (shared / targets + whole - shared)
     off = max(abs(one - other) for one, other in zip(found["shared"][0]["scores"], found["unshared"][0]["scores"], strict=True))

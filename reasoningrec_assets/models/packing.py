@@ -20,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from reasoningrec_assets.errors import PermanentError
 
 SHORTEST = 16  # tokens below which a common beginning is computed twice: a segment or a pass of its own costs more
-CALL = 16_384  # pairs of tokens whose attention costs as much as one more call
+CALL = {"cpu": 16_384, "cuda": 1_048_576}  # pairs of tokens whose attention costs as much as one more call
 MOST_WEIGHTED = 2048  # tokens of the longest row up to which attention is two products
 _ATTENTION = "rows_apart"
 
@@ -43,7 +43,7 @@ class Pack:
         return [sum(length for length, _ in pieces) for pieces in self.pieces]
 
 
-def pack(rows: Sequence[list[int]]) -> Pack:
+def pack(rows: Sequence[list[int]], device: str) -> Pack:
     """Lay rows, none empty, into one sequence; a beginning of at least `SHORTEST` tokens that several share is laid once."""
     packed = Pack(rows, places=[[] for _ in rows])
     laid: list[tuple[int, int]] = []  # each piece's length, and the piece that it goes on from, -1 where a row begins
@@ -65,11 +65,11 @@ def pack(rows: Sequence[list[int]]) -> Pack:
         if longer := [member for member in members if len(rows[member]) > depth + len(common)]:
             left.append((longer, depth + len(common), len(laid)))
         laid.append((len(common), before))
-    _cut(packed, laid)
+    _cut(packed, laid, CALL[device.partition(":")[0]])
     return packed
 
 
-def _cut(packed: Pack, laid: Sequence[tuple[int, int]]) -> None:
+def _cut(packed: Pack, laid: Sequence[tuple[int, int]], call: int) -> None:
     """Cut the pieces into segments: a piece with all that goes on from it, and such families side by side, where that pays."""
     # of a piece's family: how many, their tokens, and the pairs of tokens that see each other
     families = [(1, length, length * length) for length, _ in laid]
@@ -83,8 +83,8 @@ def _cut(packed: Pack, laid: Sequence[tuple[int, int]]) -> None:
         before = laid[place][1]
         path = packed.paths[segment_of[before]] if before >= 0 else ()
         together = tuple(map(sum, zip(last, families[place], strict=True)))
-        alone = not _pays(*families[place])
-        if alone or before != beside or not _pays(*together):
+        alone = not _pays(*families[place], call)
+        if alone or before != beside or not _pays(*together, call):
             packed.paths.append((*path, len(packed.paths)))
             packed.pieces.append([])
             together = families[place]
@@ -96,9 +96,9 @@ def _cut(packed: Pack, laid: Sequence[tuple[int, int]]) -> None:
         last, beside = together, -2 if alone else before
 
 
-def _pays(count: int, tokens: int, pairs: int) -> bool:
+def _pays(count: int, tokens: int, pairs: int, call: int) -> bool:
     """Whether one call of attention over so many pieces costs less than one for each, though a mask hides most of it."""
-    return tokens * tokens - pairs <= CALL * (count - 1)
+    return tokens * tokens - pairs <= call * (count - 1)
 
 
 def _common(rows: Sequence[list[int]]) -> int:
@@ -142,6 +142,7 @@ def install(model: Any) -> None:
     """Have a transformers model attend by `_attend` from now on."""
     AttentionInterface.register(_ATTENTION, _attend)
     AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every pack has its own
     model.set_attn_implementation(_ATTENTION)
 
 
@@ -202,7 +203,9 @@ def _attend(
         if seen is not None and seen.is_floating_point():
             parts.append(checkpoint(_weighted, own, *known, seen, scaling, use_reentrant=False, preserve_rng_state=False))
         else:
-            parts.append(attend(own, *known, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=True))
+            grouped = seen is None or not own.is_cuda  # a card's kernels take a mask, or heads that share keys, not both
+            known = known if grouped else [laid.repeat_interleave(own.shape[1] // laid.shape[1], 1) for laid in known]
+            parts.append(attend(own, *known, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=grouped))
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from pathlib import Path
@@ -86,7 +87,7 @@ def train_adapter(
         clock = time.monotonic()
         number, place = divmod(progress.step, steps)
         # drawn anew for each epoch, so that a checkpoint need not hold it
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + number)).tolist()
+        order = _order(train, settings.seed * 1_000_003 + number)
         torch.manual_seed((settings.seed * 1_000_003 + progress.step) * 1024 + run.place)  # of the dropout
         rows = [train[index] for index in order[place * settings.batch_size : (place + 1) * settings.batch_size]]
         progress.losses.append(run.step(rows, _linear(progress.step, warmup=warmup, total=total)))
@@ -118,6 +119,17 @@ def _adapted(base: Path, settings: TrainingSettings, device: compute.Device) -> 
     if settings.activation_checkpointing:
         model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def _order(rows: Sequence[EncodedRow], seed: int) -> list[int]:
+    """Places of the rows in an epoch: at random, one user's in threes, whose common beginning a step then computes once."""
+    # all of a user's rows in one step would cost less still, and left a validation AUC of 0.64 where threes came to 0.73
+    drawn, of = torch.Generator().manual_seed(seed), defaultdict[str, list[int]](list)
+    for place, row in enumerate(rows):
+        of[row.row.rpartition(", item ")[0]].append(place)
+    mixed = [[places[at] for at in torch.randperm(len(places), generator=drawn)] for places in of.values()]
+    threes = [places[at : at + 3] for places in mixed for at in range(0, len(places), 3)]
+    return [place for at in torch.randperm(len(threes), generator=drawn) for place in threes[at]]
 
 
 def _linear(step: int, *, warmup: int, total: int) -> float:
@@ -226,7 +238,7 @@ class _Run:
 
 def answer_loss(model: Any, rows: Sequence[EncodedRow], weights: Sequence[Sequence[float]], device: str) -> Any:
     """Summed cross-entropy of the rows' answer tokens, in nats, each times its weight; the output matrix is applied to these alone."""
-    packed = pack([[*row.prompt, *row.answer] for row in rows])
+    packed = pack([[*row.prompt, *row.answer] for row in rows], device)
     # each answer token is predicted at the place before it
     asked = [at for row, places in zip(rows, packed.places, strict=True) for at in places[len(row.prompt) - 1 : -1]]
     logits = model.get_output_embeddings()(hidden_states(model, packed, device)[asked]).float()

@@ -31,7 +31,7 @@ def label_log_odds(
     with torch.inference_mode():
         while left:
             batch = left.pop()
-            packed = pack([whole[index] for index in batch])
+            packed = pack([whole[index] for index in batch], device)
             try:
                 last = hidden_states(model, packed, device)[[places[-1] for places in packed.places]].float()
                 logits = last @ weight.T.to(last.device)
