@@ -17,7 +17,7 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
 from reasoningrec_assets.training import lora, scoring
 from reasoningrec_assets.training.checkpoints import Checkpoints
-from reasoningrec_assets.training.encode import encode_rows
+from reasoningrec_assets.training.encode import EncodedRow, encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.several import train_on
 
