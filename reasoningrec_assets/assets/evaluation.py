@@ -1,7 +1,9 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -21,6 +23,10 @@ from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
+if TYPE_CHECKING:
+    from reasoningrec_assets.metrics.explanations import Texts
+    from reasoningrec_assets.metrics.text import BertScore
+
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
 FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
 # a week and a day after the last run, which counts also where it found nothing to do
@@ -36,7 +42,21 @@ STAGES = (
     *(raw_dataset, cleaned_interactions, items, interaction_windows, interactions.cleaning_report, interactions.item_reviews),
     *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
-EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
+
+
+def _files(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> dict[str, Path]:
+    """The predictions that exist of these methods."""
+    found = {name: asset.key.to_user_string() for name, asset in methods.items()}
+    return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
+
+
+def _texts(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition], encoder: "BertScore | None" = None) -> "Texts":
+    """What these methods' explanations are held against: of prompts, each method's own, by the receipt of its predictions."""
+    from reasoningrec_assets.metrics.explanations import Texts
+
+    asked = {name: inputs.read_by(methods[name].key.to_user_string(), "sft_splits") for name in _files(inputs, methods)}
+    prompts = {name: path for name, path in asked.items() if path}
+    return Texts(inputs["items"], prompts, inputs["reasoning_labels"], encoder)
 
 
 @asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, freshness_policy=WEEKLY)
@@ -46,18 +66,17 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
-        from reasoningrec_assets.metrics.explanations import Texts
         from reasoningrec_assets.metrics.text import BertScore
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
         counts = {"rows_in": int(figures["cleaned_interactions"]["rows_in"]), "dropped": left_out(figures)}
         draws = settings.model_dump(include={"replicates", "seed"})
-        files = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
         encoder = str(store.resolve(settings.encoder, inputs.lake.root, log=context.log.info))
         with compute.lease(log=context.log.info) as device:
             scorer = BertScore(encoder, settings.encoder_layer, device.torch_name)
-            told = counts | {"texts": Texts(*(inputs[name] for name in EXPLAINING), scorer)} | draws
-            table = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], **told)
+            told = counts | {"texts": _texts(inputs, METHODS, scorer)} | draws
+            files, told["windows"] = _files(inputs, METHODS), inputs["interaction_windows"]
+            table = evaluate(files, dataset=context.partition_key, **told)
         models = ({"role": "encoder", "reference": settings.encoder},)
         details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
         return Output(table, metrics_by_name(table), models=models, details=details)
@@ -69,7 +88,7 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 
 # all methods there are, by the name that their rows carry
 COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
-EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
+EXISTING = (*COMPARED.values(), items, reasoning_labels)
 
 
 @asset(deps=[*EXISTING, interaction_windows], **FIGURES)
@@ -80,12 +99,10 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate
-        from reasoningrec_assets.metrics.explanations import Texts
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
-        texts = Texts(*(inputs[name] for name in EXPLAINING)) if inputs.receipts.keys() >= {*EXPLAINING} else None
-        found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
-        files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
+        files = _files(inputs, COMPARED)
+        texts = _texts(inputs, COMPARED) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
         evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], texts=texts, **draws)
         table = leaderboard(evaluated, files, context.partition_key, inputs["interaction_windows"])
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
@@ -95,13 +112,12 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
 
 
 ADAPTERS = {"student": lora_model, **studies.ADAPTERS}
-REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
+REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model)
 
 
 @asset(deps=REPORTED, **EVALUATION, kinds={"html"})
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
-    from reasoningrec_assets.metrics.explanations import Texts
     from reasoningrec_assets.report import page
     from reasoningrec_assets.report.gather import gather, training_curve
 
@@ -111,8 +127,11 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
 
     def build(inputs: Inputs) -> Output:
         tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
-        tables["predictions"] = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
-        tables |= {"texts": Texts(*(inputs[name] for name in EXPLAINING)), "leaderboard": inputs.find("leaderboard")}
+        tables |= {
+            "predictions": _files(inputs, METHODS),
+            "texts": _texts(inputs, METHODS),
+            "leaderboard": inputs.find("leaderboard"),
+        }
         adapters = {name: asset.key.to_user_string() for name, asset in ADAPTERS.items()}
         curves = {name: training_curve(inputs[key]) for name, key in adapters.items() if key in inputs.receipts}
         tables |= {"training": curves, "facts": facts}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.assets import evaluation
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.tables import read_rows
@@ -17,13 +18,15 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import student_message
 from reasoningrec_assets.training.variants import VARIANTS
 
+texts_of = evaluation._texts
+
 
 def upstream_of(pipeline, key):
     return {receipt.asset for receipt in pipeline.lake.receipts.ancestry([pipeline.lake.newest(key, "ml100k")])}
 
 
 @pytest.mark.slow
-def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
+def test_a_branch_is_made_from_what_its_variant_sees(pipeline, monkeypatch):
     selection = " or ".join(f'+key:"study/{name}/predictions"' for name in ("no_profile", "no_description", "collaborative"))
     pipeline.run(selection=selection)
     no_profile = upstream_of(pipeline, "study/no_profile/predictions")
@@ -37,6 +40,14 @@ def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
     assert set(table["method"].to_pylist()) == {"no_profile"}
     shown = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("study/no_profile/sft_splits", "ml100k")))["input"]
     assert not any("User profile" in text for text in shown.to_pylist())
+    held_against = []
+    monkeypatch.setattr(evaluation, "_texts", lambda *told: held_against.append(texts_of(*told)) or held_against[0])
+    pipeline.run(selection='+key:"sft_splits"')
+    pipeline.run(selection='key:"leaderboard"')
+    main, own = (
+        pipeline.lake.path_of(pipeline.lake.newest(f"{branch}sft_splits", "ml100k")) for branch in ("", "study/no_profile/")
+    )
+    assert held_against[0].prompts["no_profile"] == own != main
 
 
 @pytest.mark.slow

@@ -95,8 +95,7 @@ class Lake:
 
     def texts(self, references: dict[int, str], encoder: BertScore) -> Texts:
         items = [{"dataset": "d", "item_id": f"i{user}", "title": f"Title {user}", "genres": []} for user in range(6)]
-        prompts = self._write("prompts", [], TABLES["sft_splits"].arrow())
-        return Texts(self._write("items", items, TABLES["items"].arrow()), prompts, self.references(references), encoder)
+        return Texts(self._write("items", items, TABLES["items"].arrow()), {}, self.references(references), encoder)
 
 
 @pytest.fixture

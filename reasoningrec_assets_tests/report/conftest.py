@@ -94,7 +94,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
         "leaderboard": write("leaderboard", TABLES["leaderboard"], board),
         "texts": Texts(
             items=write("items", TABLES["items"], items),
-            prompts=write("prompts", TABLES["sft_splits"], []),
+            prompts={},
             references=write(
                 "references",
                 TABLES["reasoning_labels"],
