@@ -45,7 +45,7 @@ STAGES = (
 
 
 def _files(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> dict[str, Path]:
-    """The predictions that exist of these methods."""
+    """What exists of these methods' assets."""
     found = {name: asset.key.to_user_string() for name, asset in methods.items()}
     return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
 
@@ -98,13 +98,11 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
     draws = settings.model_dump(include={"replicates", "seed"})
 
     def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.metrics.evaluate import evaluate
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
-        files = _files(inputs, COMPARED)
         texts = _texts(inputs, COMPARED) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
-        evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], texts=texts, **draws)
-        table = leaderboard(evaluated, files, context.partition_key, inputs["interaction_windows"])
+        told = {"dataset": context.partition_key, "windows": inputs["interaction_windows"], "texts": texts}
+        table = leaderboard(_files(inputs, COMPARED), **told, **draws)
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
         return Output(table, {"methods": float(table.num_rows), **best})
 
@@ -121,26 +119,25 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
     from reasoningrec_assets.report import page
     from reasoningrec_assets.report.gather import gather, training_curve
 
-    dataset = registry.get(context.partition_key)
+    dataset, receipts = registry.get(context.partition_key), lake.open().receipts
+    # with other seeds, see docs/studies.md: boards of other partitions are no upstream, and count by their content
+    alike = [name for name in registry.datasets() if name.split("_seed")[0] == dataset.name.split("_seed")[0]]
+    boards = {name: board for name in alike if (board := receipts.newest("leaderboard", name))}
     names = {"History length": "history_length", "Profile items": "profile_items", "Fewest ratings": "min_ratings"}
     facts = {title: getattr(dataset, name) for title, name in names.items()}
 
     def build(inputs: Inputs) -> Output:
         tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
-        tables |= {
-            "predictions": _files(inputs, METHODS),
-            "texts": _texts(inputs, METHODS),
-            "leaderboard": inputs.find("leaderboard"),
-        }
-        adapters = {name: asset.key.to_user_string() for name, asset in ADAPTERS.items()}
-        curves = {name: training_curve(inputs[key]) for name, key in adapters.items() if key in inputs.receipts}
-        tables |= {"training": curves, "facts": facts}
-        receipts = inputs.lake.receipts.ancestry(inputs.receipts.values())
-        report = gather(dataset=dataset.name, title=dataset.title, receipts=receipts, **tables)
+        tables |= {"predictions": _files(inputs, METHODS), "texts": _texts(inputs, METHODS)}
+        tables["boards"] = {name: inputs.lake.path_of(board) for name, board in boards.items()}
+        tables["training"] = {name: training_curve(path) for name, path in _files(inputs, ADAPTERS).items()}
+        steps = receipts.ancestry(inputs.receipts.values())
         path = inputs.scratch / "report.html"
+        report = gather(dataset=dataset.name, title=dataset.title, facts=facts, receipts=steps, **tables)
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
     decided = {"title": dataset.title, "facts": facts, "looks": page.looks()}
+    decided["boards"] = {name: board.data_version for name, board in boards.items()}
     # no dependency of Dagster's: `+evaluation_report` would train every study
     return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard, *ADAPTERS.values()])

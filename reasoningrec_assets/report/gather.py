@@ -35,6 +35,7 @@ class Report:
     cases: Sequence[Mapping[str, Any]] = ()
     curves: Sequence[Mapping[str, Any]] = ()  # name, floor, and three lists of points, each method's
     board: Sequence[Mapping[str, Any]] = ()  # the rows of the table `leaderboard`, if there is one
+    seeds: Sequence[Mapping[str, Any]] = ()  # by method n, mean, sd, low, high of the AUC over `boards`, and k of a variant of K
     training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])  # epochs, see `training_curve`
     receipts: Sequence[Receipt] = ()  # the steps that the report was made from
 
@@ -51,11 +52,15 @@ def gather(
     receipts: Sequence[Receipt] = (),
     windows: Path,
     texts: Texts,
-    leaderboard: Path | None = None,
+    boards: Mapping[str, Path] | None = None,
 ) -> Report:
-    """Read what the page shows from tables of the lake; ``users`` is the number of cases, ``training`` has epochs by variant."""
+    """Read what the page shows from tables of the lake; ``users`` is the number of cases, ``training`` has epochs by variant.
+
+    ``boards`` are the tables `leaderboard` of the dataset and of its repetitions with other seeds, by their names.
+    """
     paths = [*predictions.values()]
-    read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
+    read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "boards": [*(boards or {}).values()]}
+    read |= {"board": (boards or {}).get(dataset)}
     read |= {"items": texts.items, "references": texts.references, "floors": FLOORS, "methods": [*predictions], "users": users}
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
     told: dict[str, Any] = {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
@@ -65,7 +70,8 @@ def gather(
     told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
     told["cases"] = query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else ()
     told["curves"] = query(_SQL["curves"], **read).to_pylist() if predictions else ()
-    told["board"] = query(_SQL["board"], **read).to_pylist() if leaderboard else ()
+    told["board"] = query(_SQL["board"], **read).to_pylist() if read["board"] else ()
+    told["seeds"] = query(_SQL["seeds"], **read).to_pylist() if boards else ()
     return Report(dataset, title, training=training or {}, receipts=receipts, liked_share=population.get("liked_share"), **told)
 
 

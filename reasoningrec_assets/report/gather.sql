@@ -44,7 +44,13 @@ FROM thinned JOIN (SELECT method, list([expected, happened] ORDER BY expected) A
 GROUP BY method ORDER BY list_position($methods, method)
 
 -- name: board
-SELECT *, try_cast(regexp_extract(method, '^k(\d+)$', 1) AS INTEGER) AS k FROM read_parquet($leaderboard) ORDER BY auc DESC NULLS LAST, method
+FROM read_parquet($board) ORDER BY auc DESC NULLS LAST, method
+
+-- name: seeds
+-- Each method's AUC over the boards, one for each seed: its spread is a deviation to both sides, or with one seed the interval.
+SELECT method, count(auc) AS n, avg(auc) AS mean, stddev_samp(auc) AS sd, coalesce(mean - sd, any_value(low)) AS low,
+    coalesce(mean + sd, any_value(high)) AS high, try_cast(regexp_extract(method, '^k(\d+)$', 1) AS INTEGER) AS k
+FROM read_parquet($boards, union_by_name = true) GROUP BY method ORDER BY mean DESC NULLS LAST, method
 
 -- name: population
 SELECT metric, value FROM read_parquet($metrics) WHERE method = 'population'

@@ -91,7 +91,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
         "metrics": write("metrics", TABLES["evaluation_metrics"], metrics),
         "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
         "windows": write("windows", TABLES["interaction_windows"], [*rows, rows[0] | {"split": "valid"}]),
-        "leaderboard": write("leaderboard", TABLES["leaderboard"], board),
+        "boards": {"d": write("leaderboard", TABLES["leaderboard"], board)},
         "texts": Texts(
             items=write("items", TABLES["items"], items),
             prompts={},

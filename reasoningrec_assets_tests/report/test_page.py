@@ -6,8 +6,11 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.report.gather import Method, Report, gather
 from reasoningrec_assets.report.page import render, verdicts
 
@@ -131,6 +134,24 @@ def test_every_section_is_there_with_its_numbers(full: Report) -> None:
         "K = 64",
     ):
         assert expected in text, expected
+
+
+def test_several_seeds_have_a_table_and_their_mean_with_its_spread_in_the_learning_curve(files: dict[str, Any]) -> None:
+    board = pq.read_table(files["boards"]["d"]).to_pylist()
+    other = files["windows"].parent / "d_seed43.parquet"
+    rows = [row | {"dataset": "d_seed43", "auc": 0.6} for row in board if row["method"] == "k64"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow()), other)
+    page = render(gather(**files | {"boards": files["boards"] | {"d_seed43": other}}))
+    assert "Over seeds" in page
+    assert "Over seeds" not in render(gather(**files))
+    text = Page(page).text.replace(" ", "")
+    for expected in ("k640.6500.0712", "k2560.800–1", "K=64,2seeds", "Abovethebest"):
+        assert expected in text, expected
+    curve = page.split("AUC by training rows")[1]
+    ends = re.findall(r'y1="([\d.]+)" y2="([\d.]+)"/><circle cx="[\d.]+%" cy="([\d.]+)"', curve)
+    aucs = (0.65 - 0.005**0.5, 0.65 + 0.005**0.5, 0.65), (0.7, 0.9, 0.8)
+    expected = [pytest.approx([150 - 250 * (auc - 0.4) for auc in one]) for one in aucs]
+    assert [[float(end) for end in one] for one in ends] == expected
 
 
 def test_liked_and_disliked_differ_in_words_not_only_in_colour(full: Report) -> None:
