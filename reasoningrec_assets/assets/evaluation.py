@@ -1,6 +1,8 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from reasoningrec_assets.assets.materialize import StepConfig, asset, materializ
 from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.errors import Log
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
@@ -25,10 +28,9 @@ from reasoningrec_assets.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from reasoningrec_assets.metrics.explanations import Texts
-    from reasoningrec_assets.metrics.text import BertScore
 
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
-FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
+FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}, **GPU}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
@@ -50,40 +52,54 @@ def _files(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> dict[s
     return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
 
 
-def _texts(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition], encoder: "BertScore | None" = None) -> "Texts":
+def _texts(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> "Texts":
     """What these methods' explanations are held against: of prompts, each method's own, by the receipt of its predictions."""
     from reasoningrec_assets.metrics.explanations import Texts
 
     asked = {name: inputs.read_by(methods[name].key.to_user_string(), "sft_splits") for name in _files(inputs, methods)}
-    prompts = {name: path for name, path in asked.items() if path}
-    return Texts(inputs["items"], prompts, inputs["reasoning_labels"], encoder)
+    return Texts(inputs["items"], {name: path for name, path in asked.items() if path}, inputs["reasoning_labels"])
 
 
-@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, freshness_policy=WEEKLY)
+def _told(
+    inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition], settings: EvaluationSettings, log: Log, held: ExitStack
+) -> Any:
+    """What `evaluate` takes besides files, with BERTScore where there are texts and an encoder, whose device stays ``held``."""
+    from reasoningrec_assets.metrics.text import BertScore
+
+    texts = _texts(inputs, methods) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
+    if texts and settings.encoder:
+        encoder = store.resolve(settings.encoder, inputs.lake.root, log=log)
+        device = held.enter_context(compute.lease(log=log))
+        texts = replace(texts, encoder=BertScore(str(encoder), settings.encoder_layer, device.torch_name))
+    return {"windows": inputs["interaction_windows"], "texts": texts} | settings.model_dump(include={"replicates", "seed"})
+
+
+def _models(settings: EvaluationSettings) -> tuple[dict[str, str], ...]:
+    return ({"role": "encoder", "reference": settings.encoder},) if settings.encoder else ()
+
+
+def _decided(settings: EvaluationSettings) -> dict[str, Any]:
+    # a local encoder folder is known by its content, as every model is
+    return settings.model_dump() | {"encoder": settings.encoder and store.identity(settings.encoder)}
+
+
+@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, freshness_policy=WEEKLY)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
-        from reasoningrec_assets.metrics.text import BertScore
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
         counts = {"rows_in": int(figures["cleaned_interactions"]["rows_in"]), "dropped": left_out(figures)}
-        draws = settings.model_dump(include={"replicates", "seed"})
-        encoder = str(store.resolve(settings.encoder, inputs.lake.root, log=context.log.info))
-        with compute.lease(log=context.log.info) as device:
-            scorer = BertScore(encoder, settings.encoder_layer, device.torch_name)
-            told = counts | {"texts": _texts(inputs, METHODS, scorer)} | draws
-            files, told["windows"] = _files(inputs, METHODS), inputs["interaction_windows"]
-            table = evaluate(files, dataset=context.partition_key, **told)
-        models = ({"role": "encoder", "reference": settings.encoder},)
+        with ExitStack() as held:
+            told = _told(inputs, METHODS, settings, context.log.info, held)
+            table = evaluate(_files(inputs, METHODS), dataset=context.partition_key, **counts, **told)
         details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
-        return Output(table, metrics_by_name(table), models=models, details=details)
+        return Output(table, metrics_by_name(table), models=_models(settings), details=details)
 
-    # a local encoder folder is known by its content, as every model is
-    decided = settings.model_dump() | {"encoder": store.identity(settings.encoder)}
-    return materialize(context, lake, build, settings=decided, config=config)
+    return materialize(context, lake, build, settings=_decided(settings), config=config)
 
 
 # all methods there are, by the name that their rows carry
@@ -95,18 +111,17 @@ EXISTING = (*COMPARED.values(), items, reasoning_labels)
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
-    draws = settings.model_dump(include={"replicates", "seed"})
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
-        texts = _texts(inputs, COMPARED) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
-        told = {"dataset": context.partition_key, "windows": inputs["interaction_windows"], "texts": texts}
-        table = leaderboard(_files(inputs, COMPARED), **told, **draws)
+        with ExitStack() as held:
+            told = _told(inputs, COMPARED, settings, context.log.info, held)
+            table = leaderboard(_files(inputs, COMPARED), dataset=context.partition_key, **told)
         best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
-        return Output(table, {"methods": float(table.num_rows), **best})
+        return Output(table, {"methods": float(table.num_rows), **best}, models=_models(settings))
 
-    return materialize(context, lake, build, settings=draws, config=config, optional=EXISTING)
+    return materialize(context, lake, build, settings=_decided(settings), config=config, optional=EXISTING)
 
 
 ADAPTERS = {"student": lora_model, **studies.ADAPTERS}

@@ -25,6 +25,12 @@ def upstream_of(pipeline, key):
     return {receipt.asset for receipt in pipeline.lake.receipts.ancestry([pipeline.lake.newest(key, "ml100k")])}
 
 
+def written_scores(pipeline):
+    """By method the BERTScore on the leaderboard, where it has one."""
+    rows = read_rows(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))
+    return {row["method"]: row["bertscore_f1"] for row in rows if row["bertscore_f1"] is not None}
+
+
 @pytest.mark.slow
 def test_a_branch_is_made_from_what_its_variant_sees(pipeline, monkeypatch):
     selection = " or ".join(f'+key:"study/{name}/predictions"' for name in ("no_profile", "no_description", "collaborative"))
@@ -48,6 +54,9 @@ def test_a_branch_is_made_from_what_its_variant_sees(pipeline, monkeypatch):
         pipeline.lake.path_of(pipeline.lake.newest(f"{branch}sft_splits", "ml100k")) for branch in ("", "study/no_profile/")
     )
     assert held_against[0].prompts["no_profile"] == own != main
+    assert written_scores(pipeline).keys() == {"no_profile", "no_description"}
+    pipeline.run(selection='key:"leaderboard"', config={"leaderboard": {"config": {"evaluation": {"encoder": ""}}}})
+    assert written_scores(pipeline) == {}
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.evaluate import evaluate
 from reasoningrec_assets.metrics.explanations import Texts
+from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.metrics.text import BertScore, deranged
 
 if TYPE_CHECKING:
@@ -216,6 +217,28 @@ def test_two_explaining_methods_keep_their_own_scores(lake: Lake, encoder: Path)
     # One explained row has no other row's reference to be held against.
     assert found["bad", "bertscore_f1_shuffled_floor"]["value"] is None
     assert found["good", "bertscore_f1_shuffled_floor"]["value"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_leaderboard_scores_the_texts_of_every_method_that_writes(lake: Lake, encoder: Path) -> None:
+    references = dict.fromkeys(range(6), "the user likes dramas")
+    paths = {
+        name: lake.predictions(name, explanations=texts)
+        for name, texts in {
+            "student": ["the user likes dramas"] * 6,
+            "k256": ["funny"] * 6,
+            "like_rate": [None] * 6,
+        }.items()
+    }
+    scores: list[dict[str, Any]] = []
+    for scorer in (BertScore(str(encoder), num_layers=2), None):
+        texts = lake.texts(references, scorer)
+        board = leaderboard(paths, dataset="d", windows=lake.windows(), texts=texts, replicates=10).to_pylist()
+        scores.append({row["method"]: row["bertscore_f1"] for row in board})
+    measured, without = scores
+    assert measured["student"] == pytest.approx(1.0, abs=1e-5)
+    assert measured["k256"] < 0.999
+    assert measured["like_rate"] is None
+    assert without == dict.fromkeys(paths)
 
 
 def test_without_references_only_the_explained_rows_are_counted(lake: Lake) -> None:
