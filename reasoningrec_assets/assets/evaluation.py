@@ -20,6 +20,7 @@ from reasoningrec_assets.assets.student import lora_model, predictions, sft_spli
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.errors import Log
 from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.pools import GPU
@@ -118,8 +119,14 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
         with ExitStack() as held:
             told = _told(inputs, COMPARED, settings, context.log.info, held)
             table = leaderboard(_files(inputs, COMPARED), dataset=context.partition_key, **told)
-        best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
-        return Output(table, {"methods": float(table.num_rows), **best}, models=_models(settings))
+        rows = table.to_pylist()
+        best = {f"auc_{row['method']}": row["auc"] for row in rows if row["auc"] is not None}
+        problems = [(row["method"], row["problem"]) for row in rows if row["problem"]]
+        for method, problem in problems:
+            context.log.warning("%s is left out: %s. Materialize its predictions again", method, problem)
+        figures = {"methods": float(len(rows)), "methods_left_out": float(len(problems)), **best}
+        details = {"left_out": markdown(("method", "problem"), problems)} if problems else {}
+        return Output(table, figures, details, models=_models(settings))
 
     return materialize(context, lake, build, settings=_decided(settings), config=config, optional=EXISTING)
 

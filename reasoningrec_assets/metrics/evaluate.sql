@@ -1,13 +1,26 @@
 -- name: truth
 SELECT user_id, label FROM read_parquet($windows) WHERE split = 'test' ORDER BY user_id, target_item_id
 
+-- name: problems
+-- What is wrong with a file, a sentence for each fault; of rows that no window knows only the repeats count.
+WITH answers AS (
+    SELECT *, count(*) OVER (PARTITION BY split, user_id, target_item_id) > 1 AS repeated FROM read_parquet($predictions) WHERE split IN ('valid', 'test')
+), judged AS (
+    SELECT answers.method, repeated, answers.label <> truth.label AS disagrees, truth.label IS NOT NULL AS known,
+        NOT coalesce(isfinite(score) AND isfinite(probability), false) AS odd
+    FROM answers LEFT JOIN read_parquet($windows) AS truth USING (split, user_id, target_item_id)
+), faults AS (
+    SELECT 'the file holds rows of ' || string_agg(DISTINCT method, ', ' ORDER BY method) AS problem FROM judged WHERE method <> $method
+    UNION ALL SELECT format('it has {} rows for a user and item that it scores more than once', nullif(count(*), 0)) FROM judged WHERE repeated
+    UNION ALL SELECT format('it has {} rows whose label is not the one in interaction_windows', nullif(count(*), 0)) FROM judged WHERE disagrees
+    UNION ALL SELECT format('{} of {} rows have a score that is not a finite number', nullif(count(*) FILTER (odd), 0), count(*)) FROM judged WHERE known
+)
+FROM faults WHERE problem IS NOT NULL
+
 -- name: predictions
 WITH test AS (SELECT user_id, target_item_id, label FROM read_parquet($windows) WHERE split = 'test'),
 scored AS (SELECT * FROM read_parquet($predictions) WHERE split = 'test')
-SELECT test.label IS NOT NULL AS known, scored.label <> test.label AS disagrees,
-    count(*) OVER (PARTITION BY user_id, target_item_id) > 1 AS repeated,
-    user_id, target_item_id, test.label, scored.explanation,
-    coalesce(scored.score, 'nan'::DOUBLE) AS score, coalesce(scored.probability, 'nan'::DOUBLE) AS probability
+SELECT test.label IS NOT NULL AS known, user_id, target_item_id, test.label, scored.explanation, score, probability
 FROM scored LEFT JOIN test USING (user_id, target_item_id) ORDER BY user_id, target_item_id
 
 -- name: figures
@@ -37,6 +50,6 @@ SELECT (SELECT sum(likes * hits / chosen) / nullif(max(all_likes), 0) FROM cut W
     (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 2.220446049250313e-16))) FROM test) AS log_loss
 
 -- name: valid
-SELECT truth.label, coalesce(score, 'nan'::DOUBLE) AS score FROM read_parquet($predictions) AS answers
+SELECT truth.label, score FROM read_parquet($predictions) AS answers
 JOIN (SELECT * FROM read_parquet($windows) WHERE split = 'valid') AS truth USING (split, user_id, target_item_id)
 ORDER BY user_id, target_item_id

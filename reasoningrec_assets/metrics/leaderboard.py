@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
-from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.evaluate import evaluate, problem_of
 from reasoningrec_assets.sql import query, statements
 
 # methods without a language model, which every one is held against
@@ -22,9 +22,13 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
     A method is compared with a floor, or with the best, on the test rows that both scored; the p values of all methods against
     one are corrected by Holm's method. They are null where that one is missing, is the method itself, or the rows have one
     class. The best has the highest AUC of those that scored the most rows, so that a few easy rows make none.
+
+    A method with a ``problem``, see `problem_of`, has a row that says so and no figure, and takes part in nothing.
     """
     figures: dict[str, dict[str, Any]] = {}
-    for row in evaluate(predictions, dataset=dataset, windows=windows, **more).to_pylist():
+    problems = {name: problem_of(name, path, windows) for name, path in predictions.items()}
+    sound = {name: path for name, path in predictions.items() if not problems[name]}
+    for row in evaluate(sound, dataset=dataset, windows=windows, **more).to_pylist():
         figures.setdefault(row["method"], {"method": row["method"], "dataset": dataset})[row["metric"]] = row["value"]
         if row["metric"] == "auc":
             figures[row["method"]] |= {"rows": row["n"], "low": row["low"], "high": row["high"]}
@@ -33,12 +37,14 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
     if figures:
         rivals["best"] = max(figures, key=lambda name: (figures[name]["rows"], figures[name]["auc"] or 0.0))
     for column, rival in rivals.items():
-        found = {name: _compared(path, predictions[rival], windows) for name, path in predictions.items() if name != rival}
+        found = {name: _compared(path, sound[rival], windows) for name, path in sound.items() if name != rival}
         tested = {name: one for name, one in found.items() if one is not None}
         corrected = holm([one.p for one in tested.values()])
         for (name, one), p in zip(tested.items(), corrected, strict=True):
             figures[name] |= {f"above_{column}": one.difference, f"p_{column}": one.p, f"p_holm_{column}": p}
-    rows = sorted(figures.values(), key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
+    broken = {"dataset": dataset, "rows": 0, "auc": None}
+    found = [*figures.values(), *(broken | {"method": name, "problem": problem} for name, problem in problems.items() if problem)]
+    rows = sorted(found, key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
     return pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.assets import evaluation
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Output, Step, run_step
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.adapters import with_adapter
@@ -140,7 +142,7 @@ def test_a_dataset_of_rows_made_elsewhere_needs_their_files_alone(data_root, mon
 
 
 @pytest.mark.slow
-def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline):
+def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline, capfd):
     pipeline.run(selection='+key:"baselines/like_rate/predictions" or key:"leaderboard"')
     before = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))["method"].to_pylist()
     assert before == ["like_rate"]
@@ -149,6 +151,17 @@ def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline):
     table = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k"))).to_pylist()
     assert {row["method"] for row in table} == {"like_rate", "logistic_regression", "sasrec"}
     assert all(row["coverage"] == 1 for row in table)
+
+    spoilt = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("baselines/sasrec/predictions", "ml100k")))
+    twice = Step("baselines/sasrec/predictions", "ml100k", "0", settings={"spoilt": True})
+    run_step(pipeline.lake, twice, lambda _: Output(pa.concat_tables([spoilt, spoilt[:1]])), log=print)
+    board = pipeline.run(selection='key:"leaderboard"').asset_materializations_for_node("leaderboard")[0].metadata
+    problem = "it has 2 rows for a user and item that it scores more than once"
+    table = read_rows(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))
+    assert {row["method"]: row["problem"] for row in table} == {"like_rate": None, "logistic_regression": None, "sasrec": problem}
+    assert (board["methods"].value, board["methods_left_out"].value) == (3, 1)
+    assert problem in board["left_out"].value
+    assert problem in capfd.readouterr().err
 
 
 def test_every_variant_and_baseline_is_in_the_documentation():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.evaluate import evaluate, problem_of
 from reasoningrec_assets.metrics.explanations import Texts
 from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.metrics.text import BertScore, deranged
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LABELS = [True, False, True, True, False, False]
+FLIPPED = [not label for label in LABELS]  # of the validation rows
 SCORES = [2.0, -1.0, 0.5, -0.5, 0.5, -2.0]
 
 
@@ -160,7 +162,7 @@ def test_extra_rows_are_counted_and_change_nothing_else(lake: Lake) -> None:
 
 
 def test_rows_of_other_splits_are_not_scored(lake: Lake) -> None:
-    found = run({"student": lake.predictions(split="valid")}, lake.windows())
+    found = run({"student": lake.predictions(split="valid", labels=FLIPPED)}, lake.windows())
     assert found["student", "coverage"]["value"] == 0.0
     assert found["student", "auc"]["value"] is None
     assert found["student", "accuracy"]["value"] is None
@@ -257,15 +259,64 @@ def test_no_explained_row_has_a_reference(lake: Lake) -> None:
     assert found["student", "explained_without_reference"]["value"] == 6
 
 
-@pytest.mark.parametrize(
+BROKEN = pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"scores": [float("nan"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a number"),
+        ({"scores": [float("nan"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a finite number"),
+        ({"scores": [float("inf"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a finite number"),
         ({"named": "other"}, "the file holds rows of other"),
         ({"labels": [not LABELS[0], *LABELS[1:]]}, "1 rows whose label is not the one"),
         ({"users": [0, 0, 1, 2, 3, 4, 5]}, "2 rows for a user and item that it scores more than once"),
+        ({"users": [0, 0, 1], "split": "valid", "labels": FLIPPED}, "2 rows for a user and item that it scores more than once"),
+        ({"split": "valid"}, "6 rows whose label is not the one"),
+        ({"split": "valid", "labels": FLIPPED, "scores": [float("-inf")] * 6}, "6 of 6 rows have a score"),
     ],
 )
+
+
+@BROKEN
 def test_broken_predictions_are_refused_by_name(lake: Lake, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(PermanentError, match=message):
         run({"student": lake.predictions(**wrong)}, lake.windows())
+
+
+@BROKEN
+def test_a_broken_method_is_named_on_the_board_and_the_others_are_as_without_it(
+    lake: Lake, wrong: dict[str, Any], message: str
+) -> None:
+    told = {"dataset": "d", "windows": lake.windows(), "replicates": 10}
+    sound = {
+        "like_rate": lake.predictions("like_rate"),
+        "titles": lake.predictions("titles", scores=[1.0, -1.0, 2.0, 0.0, 1.5, -3.0]),
+    }
+    broken = {"student": lake.predictions("student", **wrong)}
+    *rows, last = leaderboard(sound | broken, **told).to_pylist()
+    assert rows == leaderboard(sound, **told).to_pylist()
+    assert re.search(message.removeprefix("method student.*"), last.pop("problem"))
+    assert {name: value for name, value in last.items() if value is not None} == {"dataset": "d", "method": "student", "rows": 0}
+    (alone,) = leaderboard(broken, **told).to_pylist()
+    assert alone["problem"]
+
+
+def test_a_method_with_several_faults_is_told_all_of_them(lake: Lake) -> None:
+    scores = [float("nan"), *SCORES[1:]]
+    path = lake.predictions(users=[0, 0, 1, 2], named="other", labels=FLIPPED, scores=scores)
+    assert problem_of("student", path, lake.windows()) == (
+        "the file holds rows of other; it has 2 rows for a user and item that it scores more than once; "
+        "it has 4 rows whose label is not the one in interaction_windows; 2 of 4 rows have a score that is not a finite number"
+    )
+
+
+def test_without_a_test_row_everything_is_null_or_none_and_nothing_fails(lake: Lake) -> None:
+    windows = pq.read_table(lake.windows())
+    path = lake.folder / "windows.parquet"
+    pq.write_table(windows.filter(pa.compute.equal(windows["split"], "valid")), path)
+    paths = {"student": lake.predictions(), "like_rate": lake.predictions("like_rate")}
+    found = run(paths, path)
+    assert (found["population", "test_rows"]["value"], found["population", "liked_share"]["value"]) == (0, None)
+    assert found["student", "extra_rows"]["value"] == 6
+    assert {found["student", name]["value"] for name in ("auc", "accuracy", "brier", "coverage", "log_loss", "auc_per_user")} == {
+        None
+    }
+    one, other = leaderboard(paths, dataset="d", windows=path, replicates=10).to_pylist()
+    assert (one["rows"], one["auc"], one["p_like_rate"], other["p_best"]) == (0, None, None, None)

@@ -110,7 +110,7 @@ def test_temperature_and_shift_take_back_overconfidence_and_a_balanced_prior():
 
 
 def test_a_validation_score_that_is_not_a_number_is_refused_by_the_methods_name(tmp_path):
-    with pytest.raises(PermanentError, match="1 of 2 rows have a score that is not a number") as refused:
+    with pytest.raises(PermanentError, match="1 of 4 rows have a score that is not a finite number") as refused:
         figures(tmp_path, [True, False], [1.0, 0.0], valid=([True, False], [float("nan"), 0.0]))
     assert "method m" in str(refused.value)
 
