@@ -1,7 +1,6 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ from reasoningrec_assets.assets.materialize import StepConfig, asset, materializ
 from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
-from reasoningrec_assets.errors import Log
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.models import store
@@ -35,6 +33,8 @@ FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}, **GPU}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
+Methods = Mapping[str, dg.AssetsDefinition]
+Build = Callable[[Inputs, dict[str, Any]], Output]
 METHODS = {"student": predictions, "zero_shot_student": zero_shot_student_predictions}
 METHODS |= {name: baselines[name] for name in ("like_rate", "logistic_regression")}
 """The assets whose predictions are evaluated side by side, by method."""
@@ -47,13 +47,13 @@ STAGES = (
 )
 
 
-def _files(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> dict[str, Path]:
+def _files(inputs: Inputs, methods: Methods) -> dict[str, Path]:
     """What exists of these methods' assets."""
     found = {name: asset.key.to_user_string() for name, asset in methods.items()}
     return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
 
 
-def _texts(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> "Texts":
+def _texts(inputs: Inputs, methods: Methods) -> "Texts":
     """What these methods' explanations are held against: of prompts, each method's own, by the receipt of its predictions."""
     from reasoningrec_assets.metrics.explanations import Texts
 
@@ -61,46 +61,42 @@ def _texts(inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition]) -> "Texts
     return Texts(inputs["items"], {name: path for name, path in asked.items() if path}, inputs["reasoning_labels"])
 
 
-def _told(
-    inputs: Inputs, methods: Mapping[str, dg.AssetsDefinition], settings: EvaluationSettings, log: Log, held: ExitStack
-) -> Any:
-    """What `evaluate` takes besides files, with BERTScore where there are texts and an encoder, whose device stays ``held``."""
-    from reasoningrec_assets.metrics.text import BertScore
+def _evaluated(
+    context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource, methods: Methods, build: Build, **more: Any
+) -> dg.MaterializeResult:
+    """Materialize what ``build`` makes of what `evaluate` takes, with BERTScore where there are texts and an encoder."""
+    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
-    texts = _texts(inputs, methods) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
-    if texts and settings.encoder:
-        encoder = store.resolve(settings.encoder, inputs.lake.root, log=log)
-        device = held.enter_context(compute.lease(log=log))
-        texts = replace(texts, encoder=BertScore(str(encoder), settings.encoder_layer, device.torch_name))
-    return {"windows": inputs["interaction_windows"], "texts": texts} | settings.model_dump(include={"replicates", "seed"})
+    def step(inputs: Inputs) -> Output:
+        from reasoningrec_assets.metrics.text import BertScore
 
+        told: dict[str, Any] = {"predictions": _files(inputs, methods), "dataset": context.partition_key}
+        told |= {"windows": inputs["interaction_windows"], **settings.model_dump(include={"replicates", "seed"})}
+        told["texts"] = _texts(inputs, methods) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
+        if not (told["texts"] and settings.encoder):
+            return build(inputs, told)
+        encoder = store.resolve(settings.encoder, inputs.lake.root, log=context.log.info)
+        with compute.lease(log=context.log.info) as device:
+            told["texts"] = replace(told["texts"], encoder=BertScore(str(encoder), settings.encoder_layer, device.torch_name))
+            return replace(build(inputs, told), models=({"role": "encoder", "reference": settings.encoder},))
 
-def _models(settings: EvaluationSettings) -> tuple[dict[str, str], ...]:
-    return ({"role": "encoder", "reference": settings.encoder},) if settings.encoder else ()
-
-
-def _decided(settings: EvaluationSettings) -> dict[str, Any]:
     # a local encoder folder is known by its content, as every model is
-    return settings.model_dump() | {"encoder": settings.encoder and store.identity(settings.encoder)}
+    decided = settings.model_dump() | {"encoder": settings.encoder and store.identity(settings.encoder)}
+    return materialize(context, lake, step, settings=decided, config=config, **more)
 
 
 @asset(deps=[*METHODS.values(), *STAGES], **FIGURES, freshness_policy=WEEKLY)
 def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
-    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
-    def build(inputs: Inputs) -> Output:
+    def build(inputs: Inputs, told: dict[str, Any]) -> Output:
         from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
-        counts = {"rows_in": int(figures["cleaned_interactions"]["rows_in"]), "dropped": left_out(figures)}
-        with ExitStack() as held:
-            told = _told(inputs, METHODS, settings, context.log.info, held)
-            table = evaluate(_files(inputs, METHODS), dataset=context.partition_key, **counts, **told)
-        details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
-        return Output(table, metrics_by_name(table), models=_models(settings), details=details)
+        table = evaluate(**told, rows_in=int(figures["cleaned_interactions"]["rows_in"]), dropped=left_out(figures))
+        return Output(table, metrics_by_name(table), {"raw_files": inputs.receipts["raw_dataset"].details["preview"]})
 
-    return materialize(context, lake, build, settings=_decided(settings), config=config)
+    return _evaluated(context, config, lake, METHODS, build)
 
 
 # all methods there are, by the name that their rows carry
@@ -110,29 +106,27 @@ EXISTING = (*COMPARED.values(), items, reasoning_labels)
 
 @asset(deps=[*EXISTING, interaction_windows], **FIGURES)
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
-    """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
-    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
+    """Every method of the partition that exists, studies and baselines too, with its figures and tests against floors and best."""
 
-    def build(inputs: Inputs) -> Output:
+    def build(_: Inputs, told: dict[str, Any]) -> Output:
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
-        with ExitStack() as held:
-            told = _told(inputs, COMPARED, settings, context.log.info, held)
-            table = leaderboard(_files(inputs, COMPARED), dataset=context.partition_key, **told)
+        table = leaderboard(**told)
         rows = table.to_pylist()
-        best = {f"auc_{row['method']}": row["auc"] for row in rows if row["auc"] is not None}
         problems = [(row["method"], row["problem"]) for row in rows if row["problem"]]
         for method, problem in problems:
             context.log.warning("%s is left out: %s. Materialize its predictions again", method, problem)
-        figures = {"methods": float(len(rows)), "methods_left_out": float(len(problems)), **best}
-        details = {"left_out": markdown(("method", "problem"), problems)} if problems else {}
-        return Output(table, figures, details, models=_models(settings))
+        figures = {f"auc_{row['method']}": row["auc"] for row in rows if row["auc"] is not None}
+        figures |= {"methods": float(len(rows)), "methods_left_out": float(len(problems))}
+        return Output(table, figures, {"left_out": markdown(("method", "problem"), problems)} if problems else {})
 
-    return materialize(context, lake, build, settings=_decided(settings), config=config, optional=EXISTING)
+    return _evaluated(context, config, lake, COMPARED, build, optional=EXISTING)
 
 
 ADAPTERS = {"student": lora_model, **studies.ADAPTERS}
-REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, reasoning_labels, lora_model)
+REPORTED = (evaluation_metrics, *METHODS.values(), *STAGES)
+# the stack asks the student
+BASELINES = [name for name, asset in baselines.items() if predictions.key not in asset.dependency_keys]
 
 
 @asset(deps=REPORTED, **EVALUATION, kinds={"html"})
@@ -144,22 +138,24 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
     dataset, receipts = registry.get(context.partition_key), lake.open().receipts
     # with other seeds, see docs/studies.md: boards of other partitions are no upstream, and count by their content
     alike = [name for name in registry.datasets() if name.split("_seed")[0] == dataset.name.split("_seed")[0]]
-    boards = {name: board for name in alike if (board := receipts.newest("leaderboard", name))}
-    names = {"History length": "history_length", "Profile items": "profile_items", "Fewest ratings": "min_ratings"}
-    facts = {title: getattr(dataset, name) for title, name in names.items()}
+    boards = [board for name in alike if (board := receipts.newest("leaderboard", name))]
+    checks = [check for stage in STAGES for check in receipts.checks(stage.key.to_user_string(), dataset.name)]
+    told = {"title": dataset.title, "facts": dataset.model_dump(include={"history_length", "profile_items", "min_ratings"})}
 
     def build(inputs: Inputs) -> Output:
-        tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
-        tables |= {"predictions": _files(inputs, METHODS), "texts": _texts(inputs, METHODS)}
-        tables["boards"] = {name: inputs.lake.path_of(board) for name, board in boards.items()}
-        tables["training"] = {name: training_curve(path) for name, path in _files(inputs, ADAPTERS).items()}
-        steps = receipts.ancestry(inputs.receipts.values())
+        tables = {"metrics": "evaluation_metrics", "windows": "interaction_windows", "cleaning": "cleaning_report"}
+        read: dict[str, Any] = {name: inputs[asset] for name, asset in tables.items()} | {"baselines": BASELINES}
+        read["training"] = {name: training_curve(path) for name, path in _files(inputs, ADAPTERS).items()}
+        read["receipts"] = steps = receipts.ancestry(inputs.receipts.values())
+        read["checks"] = [check for check in checks if check.data_version in {step.data_version for step in steps}]
+        methods, texts = _files(inputs, COMPARED), _texts(inputs, COMPARED)
+        report = gather(dataset.name, methods, texts, [inputs.lake.path_of(board) for board in boards], **told, **read)
         path = inputs.scratch / "report.html"
-        report = gather(dataset=dataset.name, title=dataset.title, facts=facts, receipts=steps, **tables)
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
-    decided = {"title": dataset.title, "facts": facts, "looks": page.looks()}
-    decided["boards"] = {name: board.data_version for name, board in boards.items()}
+    decided = told | {"looks": page.looks(), "boards": {board.partition: board.data_version for board in boards}}
+    decided["checks"] = {f"{check.asset}/{check.check}": [check.passed, check.metrics, check.data_version] for check in checks}
     # no dependency of Dagster's: `+evaluation_report` would train every study
-    return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard, *ADAPTERS.values()])
+    optional = [leaderboard, *ADAPTERS.values(), *COMPARED.values()]
+    return materialize(context, lake, build, settings=decided, config=config, optional=optional)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,14 +48,10 @@ def evaluate(
     flags = flagged([*predictions.values()], windows, texts) if texts and predictions else None
     found = [("population", row) for row in _population(truth, rows_in, dropped or {}, draws)]
     for name, path in predictions.items():
-        scored = query(_SQL["predictions"], predictions=path, windows=windows)
-        covered = scored.filter(scored["known"])  # what lies outside of the population is counted, and nothing else
-        found += [(name, row) for row in _ranking(covered, truth.num_rows, scored.num_rows - covered.num_rows, draws)]
-        found += [(name, row) for row in _figures(covered, path, windows)]
-        if explained := covered.num_rows - covered["explanation"].null_count:
-            found.append((name, ("explained_rows", explained, covered.num_rows)))
-            found += [(name, row) for row in explanation_figures(name, flags, texts, draws)] if flags and texts else []
-            found += [(name, row) for row in swapped_figures(path, windows, draws)]
+        measured = [*_figures(path, windows, draws), *swapped_figures(path, windows, draws)]
+        if flags and texts and any(metric == "explained_rows" for metric, *_ in measured):
+            measured += explanation_figures(name, flags, texts, draws)
+        found += [(name, row) for row in measured]
     told = ((name, metric, n, value if isinstance(value, Interval) else Interval(value)) for name, (metric, value, n) in found)
     rows = [{"dataset": dataset, "method": method, "metric": metric, "n": n} | vars(value) for method, metric, n, value in told]
     return pa.Table.from_pylist(rows, schema=TABLES["evaluation_metrics"].arrow())
@@ -95,35 +92,25 @@ def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws
         yield "one_class_only", 1, len(labels)
 
 
-def _ranking(covered: pa.Table, test_rows: int, extra_rows: int, draws: Mapping[str, int]) -> Iterator[Row]:
-    rows, columns = covered.num_rows, ("user_id", "label", "score", "probability")
-    users, labels, scores, probabilities = (covered[column].to_numpy() for column in columns)
+def _figures(predictions: Path, windows: Path, draws: Mapping[str, Any]) -> Iterator[Row]:
+    """Of the rows within the population; what lies outside is counted, and nothing else."""
+    covered = query(_SQL["predictions"], predictions=predictions, windows=windows)
+    users, labels, scores, stated = (covered[name].to_numpy() for name in ("user_id", "label", "score", "probability"))
     auc = auc_interval(labels, scores, groups=users, **draws)
-    yield "auc", auc, rows
-    if len(np.unique(labels)) == 1:
-        yield "one_class_only", 1, rows
+    yield "auc", auc, len(labels)
     if auc.left_out:
-        yield "auc_replicates_left_out", auc.left_out, rows
+        yield "auc_replicates_left_out", auc.left_out, len(labels)
     # A score of exactly 0 says No.
-    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), rows
+    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), len(labels)
     # Brier 1950: 0 is best, 0.25 is a constant one half.
-    yield "brier", mean_interval((probabilities - labels) ** 2, groups=users, **draws), rows
-    yield "coverage", rows / test_rows if test_rows else None, test_rows
-    yield "missing_rows", test_rows - rows, test_rows
-    yield "extra_rows", extra_rows, rows + extra_rows
-
-
-def _figures(covered: pa.Table, predictions: Path, windows: Path) -> Iterator[Row]:
-    """What needs no interval, or needs the validation rows too: a threshold, a temperature, and what they give on test rows."""
+    yield "brier", mean_interval((stated - labels) ** 2, groups=users, **draws), len(labels)
+    for row in query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist():
+        yield row["metric"], row["value"], row["n"]
     valid = query(_SQL["valid"], predictions=predictions, windows=windows)
-    figures = query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist()[0]
-    for metric, value in figures.items():
-        yield metric, value, figures["users_with_both_classes"] if metric == "auc_per_user" else covered.num_rows
-    labels, scores, stated = (covered[column].to_numpy() for column in ("label", "score", "probability"))
-    if not len(labels):
-        return
-    yield "ece", calibration_error(labels, stated), len(labels)
-    if fitted := recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores):
+    fitted = recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores)
+    if len(labels):
+        yield "ece", calibration_error(labels, stated), len(labels)
+    if len(labels) and fitted:
         probabilities, temperature, shift = fitted
         yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
         yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)

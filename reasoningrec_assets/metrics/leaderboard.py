@@ -42,9 +42,9 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
         corrected = holm([one.p for one in tested.values()])
         for (name, one), p in zip(tested.items(), corrected, strict=True):
             figures[name] |= {f"above_{column}": one.difference, f"p_{column}": one.p, f"p_holm_{column}": p}
-    broken = {"dataset": dataset, "rows": 0, "auc": None}
-    found = [*figures.values(), *(broken | {"method": name, "problem": problem} for name, problem in problems.items() if problem)]
-    rows = sorted(found, key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
+    broken = {name: {"method": name, "dataset": dataset, "problem": problem} for name, problem in problems.items() if problem}
+    figures |= {name: {"rows": 0, "auc": None, **row} for name, row in broken.items()}
+    rows = sorted(figures.values(), key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
     return pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow())
 
 
