@@ -21,7 +21,6 @@ from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from benchmarks.inputs import tables
 from reasoningrec_assets.assets.evaluation import COMPARED
 from reasoningrec_assets.lake.steps import Lake
-from reasoningrec_assets.metrics.evaluate import evaluate
 from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.sql import query
 from reasoningrec_assets.training.student import probability
@@ -70,8 +69,7 @@ def recomputed(partition: str, methods: dict[str, Any], replicates: int) -> list
         ]
         files[method] = FOLDER / f"{partition}-{method}.parquet"
         pq.write_table(pa.Table.from_pylist(rows), files[method])
-    evaluated = evaluate(files, dataset=partition, windows=windows, replicates=replicates, seed=42)
-    return leaderboard(evaluated, files, partition, windows).to_pylist()
+    return leaderboard(files, dataset=partition, windows=windows, replicates=replicates, seed=42).to_pylist()
 
 
 def keep(partition: str) -> None:

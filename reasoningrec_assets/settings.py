@@ -142,7 +142,7 @@ class ScoringSettings(Section):
 class EvaluationSettings(Section):
     """How predictions and explanations are measured."""
 
-    encoder: str = Field(description="Model reference of the BERTScore encoder.")
+    encoder: str = Field(default="", description="Model reference of the BERTScore encoder; empty: no BERTScore.")
     encoder_layer: int = Field(ge=1, description="Layer whose embeddings BERTScore compares.")
     replicates: int = Field(ge=10, le=100_000, description="Bootstrap replicates behind every interval.")
     seed: int = Field(ge=0, description="Draws the replicates and the shuffled references.")

@@ -1,7 +1,10 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -15,17 +18,23 @@ from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
 
+if TYPE_CHECKING:
+    from reasoningrec_assets.metrics.explanations import Texts
+
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
-FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}}
+FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}, **GPU}
 # a week and a day after the last run, which counts also where it found nothing to do
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 EvaluationConfig = step_config("EvaluationConfig", {"evaluation": EvaluationSettings})
+Methods = Mapping[str, dg.AssetsDefinition]
+Build = Callable[[Inputs, dict[str, Any]], Output]
 METHODS = {"student": predictions, "zero_shot_student": zero_shot_student_predictions}
 METHODS |= {name: baselines[name] for name in ("like_rate", "logistic_regression")}
 """The assets whose predictions are evaluated side by side, by method."""
@@ -36,92 +45,117 @@ STAGES = (
     *(raw_dataset, cleaned_interactions, items, interaction_windows, interactions.cleaning_report, interactions.item_reviews),
     *(item_descriptions, user_profiles, reasoning_labels, sft_splits, lora_model),
 )
-EXPLAINING = ("items", "sft_splits", "reasoning_labels")  # what explanations are held against, in the order of `Texts`
 
 
-@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, **GPU, freshness_policy=WEEKLY)
-def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
-    """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
+def _files(inputs: Inputs, methods: Methods) -> dict[str, Path]:
+    """What exists of these methods' assets."""
+    found = {name: asset.key.to_user_string() for name, asset in methods.items()}
+    return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
+
+
+def _texts(inputs: Inputs, methods: Methods) -> "Texts":
+    """What these methods' explanations are held against: of prompts, each method's own, by the receipt of its predictions."""
+    from reasoningrec_assets.metrics.explanations import Texts
+
+    asked = {name: inputs.read_by(methods[name].key.to_user_string(), "sft_splits") for name in _files(inputs, methods)}
+    return Texts(inputs["items"], {name: path for name, path in asked.items() if path}, inputs["reasoning_labels"])
+
+
+def _evaluated(
+    context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource, methods: Methods, build: Build, **more: Any
+) -> dg.MaterializeResult:
+    """Materialize what ``build`` makes of what `evaluate` takes, with BERTScore where there are texts and an encoder."""
     settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
 
-    def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
-        from reasoningrec_assets.metrics.explanations import Texts
+    def step(inputs: Inputs) -> Output:
         from reasoningrec_assets.metrics.text import BertScore
 
-        figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
-        counts = {"rows_in": int(figures["cleaned_interactions"]["rows_in"]), "dropped": left_out(figures)}
-        draws = settings.model_dump(include={"replicates", "seed"})
-        files = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
-        encoder = str(store.resolve(settings.encoder, inputs.lake.root, log=context.log.info))
+        told: dict[str, Any] = {"predictions": _files(inputs, methods), "dataset": context.partition_key}
+        told |= {"windows": inputs["interaction_windows"], **settings.model_dump(include={"replicates", "seed"})}
+        told["texts"] = _texts(inputs, methods) if inputs.receipts.keys() >= {"items", "reasoning_labels"} else None
+        if not (told["texts"] and settings.encoder):
+            return build(inputs, told)
+        encoder = store.resolve(settings.encoder, inputs.lake.root, log=context.log.info)
         with compute.lease(log=context.log.info) as device:
-            scorer = BertScore(encoder, settings.encoder_layer, device.torch_name)
-            told = counts | {"texts": Texts(*(inputs[name] for name in EXPLAINING), scorer)} | draws
-            table = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], **told)
-        models = ({"role": "encoder", "reference": settings.encoder},)
-        details = {"raw_files": inputs.receipts["raw_dataset"].details["preview"]}
-        return Output(table, metrics_by_name(table), models=models, details=details)
+            told["texts"] = replace(told["texts"], encoder=BertScore(str(encoder), settings.encoder_layer, device.torch_name))
+            return replace(build(inputs, told), models=({"role": "encoder", "reference": settings.encoder},))
 
     # a local encoder folder is known by its content, as every model is
-    decided = settings.model_dump() | {"encoder": store.identity(settings.encoder)}
-    return materialize(context, lake, build, settings=decided, config=config)
+    decided = settings.model_dump() | {"encoder": settings.encoder and store.identity(settings.encoder)}
+    return materialize(context, lake, step, settings=decided, config=config, **more)
+
+
+@asset(deps=[*METHODS.values(), *STAGES], **FIGURES, freshness_policy=WEEKLY)
+def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
+    """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
+
+    def build(inputs: Inputs, told: dict[str, Any]) -> Output:
+        from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
+
+        figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
+        table = evaluate(**told, rows_in=int(figures["cleaned_interactions"]["rows_in"]), dropped=left_out(figures))
+        return Output(table, metrics_by_name(table), {"raw_files": inputs.receipts["raw_dataset"].details["preview"]})
+
+    return _evaluated(context, config, lake, METHODS, build)
 
 
 # all methods there are, by the name that their rows carry
 COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
-EXISTING = (*COMPARED.values(), items, sft_splits, reasoning_labels)
+EXISTING = (*COMPARED.values(), items, reasoning_labels)
 
 
 @asset(deps=[*EXISTING, interaction_windows], **FIGURES)
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
-    """Every method of the partition that exists, studies and baselines too, with its figures and its tests against the floors."""
-    settings = settings_of(EvaluationSettings, "evaluation", config, registry.get(context.partition_key))
-    draws = settings.model_dump(include={"replicates", "seed"})
+    """Every method of the partition that exists, studies and baselines too, with its figures and tests against floors and best."""
 
-    def build(inputs: Inputs) -> Output:
-        from reasoningrec_assets.metrics.evaluate import evaluate
-        from reasoningrec_assets.metrics.explanations import Texts
+    def build(_: Inputs, told: dict[str, Any]) -> Output:
         from reasoningrec_assets.metrics.leaderboard import leaderboard
 
-        texts = Texts(*(inputs[name] for name in EXPLAINING)) if inputs.receipts.keys() >= {*EXPLAINING} else None
-        found = {name: asset.key.to_user_string() for name, asset in COMPARED.items()}
-        files = {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
-        evaluated = evaluate(files, dataset=context.partition_key, windows=inputs["interaction_windows"], texts=texts, **draws)
-        table = leaderboard(evaluated, files, context.partition_key, inputs["interaction_windows"])
-        best = {f"auc_{row['method']}": row["auc"] for row in table.to_pylist() if row["auc"] is not None}
-        return Output(table, {"methods": float(table.num_rows), **best})
+        table = leaderboard(**told)
+        rows = table.to_pylist()
+        problems = [(row["method"], row["problem"]) for row in rows if row["problem"]]
+        for method, problem in problems:
+            context.log.warning("%s is left out: %s. Materialize its predictions again", method, problem)
+        figures = {f"auc_{row['method']}": row["auc"] for row in rows if row["auc"] is not None}
+        figures |= {"methods": float(len(rows)), "methods_left_out": float(len(problems))}
+        return Output(table, figures, {"left_out": markdown(("method", "problem"), problems)} if problems else {})
 
-    return materialize(context, lake, build, settings=draws, config=config, optional=EXISTING)
+    return _evaluated(context, config, lake, COMPARED, build, optional=EXISTING)
 
 
 ADAPTERS = {"student": lora_model, **studies.ADAPTERS}
-REPORTED = (evaluation_metrics, *METHODS.values(), interaction_windows, items, sft_splits, reasoning_labels, lora_model)
+REPORTED = (evaluation_metrics, *METHODS.values(), *STAGES)
+# the stack asks the student
+BASELINES = [name for name, asset in baselines.items() if predictions.key not in asset.dependency_keys]
 
 
 @asset(deps=REPORTED, **EVALUATION, kinds={"html"})
 def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
     """One self-contained HTML page: leaderboard, intervals, dropped rows, costs, and users with every method's score."""
-    from reasoningrec_assets.metrics.explanations import Texts
     from reasoningrec_assets.report import page
     from reasoningrec_assets.report.gather import gather, training_curve
 
-    dataset = registry.get(context.partition_key)
-    names = {"History length": "history_length", "Profile items": "profile_items", "Fewest ratings": "min_ratings"}
-    facts = {title: getattr(dataset, name) for title, name in names.items()}
+    dataset, receipts = registry.get(context.partition_key), lake.open().receipts
+    # with other seeds, see docs/studies.md: boards of other partitions are no upstream, and count by their content
+    alike = [name for name in registry.datasets() if name.split("_seed")[0] == dataset.name.split("_seed")[0]]
+    boards = [board for name in alike if (board := receipts.newest("leaderboard", name))]
+    checks = [check for stage in STAGES for check in receipts.checks(stage.key.to_user_string(), dataset.name)]
+    told = {"title": dataset.title, "facts": dataset.model_dump(include={"history_length", "profile_items", "min_ratings"})}
 
     def build(inputs: Inputs) -> Output:
-        tables: dict[str, Any] = {"metrics": inputs["evaluation_metrics"], "windows": inputs["interaction_windows"]}
-        tables["predictions"] = {method: inputs[asset.key.to_user_string()] for method, asset in METHODS.items()}
-        tables |= {"texts": Texts(*(inputs[name] for name in EXPLAINING)), "leaderboard": inputs.find("leaderboard")}
-        adapters = {name: asset.key.to_user_string() for name, asset in ADAPTERS.items()}
-        curves = {name: training_curve(inputs[key]) for name, key in adapters.items() if key in inputs.receipts}
-        tables |= {"training": curves, "facts": facts}
-        receipts = inputs.lake.receipts.ancestry(inputs.receipts.values())
-        report = gather(dataset=dataset.name, title=dataset.title, receipts=receipts, **tables)
+        tables = {"metrics": "evaluation_metrics", "windows": "interaction_windows", "cleaning": "cleaning_report"}
+        read: dict[str, Any] = {name: inputs[asset] for name, asset in tables.items()} | {"baselines": BASELINES}
+        read["training"] = {name: training_curve(path) for name, path in _files(inputs, ADAPTERS).items()}
+        read["receipts"] = steps = receipts.ancestry(inputs.receipts.values())
+        read["checks"] = [check for check in checks if check.data_version in {step.data_version for step in steps}]
+        methods, texts = _files(inputs, COMPARED), _texts(inputs, COMPARED)
+        report = gather(dataset.name, methods, texts, [inputs.lake.path_of(board) for board in boards], **told, **read)
         path = inputs.scratch / "report.html"
         path.write_text(page.render(report), encoding="utf-8")
         return Output(path=path)
 
-    decided = {"title": dataset.title, "facts": facts, "looks": page.looks()}
+    decided = told | {"looks": page.looks(), "boards": {board.partition: board.data_version for board in boards}}
+    decided["checks"] = {f"{check.asset}/{check.check}": [check.passed, check.metrics, check.data_version] for check in checks}
     # no dependency of Dagster's: `+evaluation_report` would train every study
-    return materialize(context, lake, build, settings=decided, config=config, optional=[leaderboard, *ADAPTERS.values()])
+    optional = [leaderboard, *ADAPTERS.values(), *COMPARED.values()]
+    return materialize(context, lake, build, settings=decided, config=config, optional=optional)

@@ -151,4 +151,7 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
         metadata["models"] = dg.MetadataValue.json(list(receipt.models))
     if receipt.kind == "page":
         metadata["report"] = dg.MetadataValue.url(path.as_uri())
+        metadata["report_by_hand"] = dg.MetadataValue.md(
+            f"Where the browser refuses the link, paste `{path}` into its address bar"
+        )
     return metadata

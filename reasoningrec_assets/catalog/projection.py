@@ -19,10 +19,10 @@ LOCK = Path("locks", "catalog.lock")
 # Receipts whose rows are held in memory together: 500 took a tenth less time and a quarter more memory on ten thousand.
 _CHUNK = 300
 _SQL = statements(__file__)  # of each table, what fills it
-_CURRENT, _CODE = _SQL.pop("current"), _SQL.pop("code_versions")
+_CURRENT, _CODE, _SEEDS = (_SQL.pop(name) for name in ("current", "code_versions", "leaderboard_seeds"))
 
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "8"
+LAYOUT_VERSION = "9"
 
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
 SHARED_VIEWS = ("predictions", "evaluation_metrics")
@@ -168,11 +168,13 @@ def _refresh_views(connection: Connection, log: Log) -> None:
             continue
         sound = [path for path in files[view] if _readable(connection, path, log)]
         name = '"' + view.replace('"', '""') + '"'
-        connection.execute(f"DROP VIEW IF EXISTS {name}")
+        connection.execute(f'DROP VIEW IF EXISTS {name}; DROP VIEW IF EXISTS "{view}_seeds"')
         connection.execute("DELETE FROM lake_views WHERE name = ?", [view])
         if sound:
             connection.execute(f"CREATE VIEW {name} AS {_lake_view(sound)}")
             connection.execute("INSERT INTO lake_views VALUES (?, ?)", [view, _lake_view(sound)])
+            if view == "leaderboard":
+                connection.execute(_SEEDS)
 
 
 def _lake_view(files: list[str]) -> str:

@@ -110,6 +110,12 @@ class ReceiptStore:
         found = (self.at(asset, partition, sequence) for sequence in newest_first)
         return next((receipt for receipt in found if receipt.status == "success"), None)
 
+    def checks(self, asset: str, partition: str) -> list[CheckReceipt]:
+        """The newest outcome of each of a partition's checks."""
+        folders = sorted((self.root / asset / partition / "checks").glob("*"))
+        newest = (max(folder.glob("*.json"), default=None) for folder in folders)
+        return [check for path in newest if path and isinstance(check := self.read(path), CheckReceipt)]
+
     def at(self, asset: str, partition: str, sequence: int) -> Receipt:
         """The receipt with a given sequence number."""
         receipt = self.read(self.root / asset / partition / f"{sequence:08d}.json")

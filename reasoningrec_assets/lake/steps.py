@@ -104,6 +104,12 @@ class Inputs:
         """The receipt of the upstream that is this table, of whatever branch: its key ends with the table's name."""
         return next(receipt for asset, receipt in self.receipts.items() if asset.rsplit("/", 1)[-1] == table)
 
+    def read_by(self, asset: str, table: str) -> Path | None:
+        """Path of the table that an upstream was itself made from; None where it read none, or that version is gone."""
+        edges = (edge for edge in self.receipts[asset].upstream if edge.asset.rsplit("/", 1)[-1] == table)
+        read = (self.lake.receipts.at(edge.asset, edge.partition, edge.sequence) for edge in edges)
+        return next(filter(Path.is_file, map(self.lake.path_of, read)), None)
+
     def find(self, table: str) -> Path | None:
         """Path of the upstream that is this table, of whatever branch; None where the step reads none."""
         return next((self[asset] for asset in self.receipts if asset.rsplit("/", 1)[-1] == table), None)

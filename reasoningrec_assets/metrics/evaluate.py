@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged, swapped_figures
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
-from reasoningrec_assets.metrics.ranking import auc_interval, checked
+from reasoningrec_assets.metrics.ranking import auc_interval
 from reasoningrec_assets.sql import query, statements
 
 _SQL = statements(__file__)
@@ -35,20 +36,22 @@ def evaluate(
     computed on the rows that it covers; the AUC is null where those have one class only. Explanations are counted, and measured
     by `explanation_figures` where ``texts`` are given. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
 
-    PermanentError where a file holds another method's rows, a row twice, another label than the windows, or a NaN score, of validation rows too.
+    PermanentError where a file has what `problem_of` finds: another method's rows, a row twice, another label than the windows, or
+    a score that is no finite number.
     """
     truth = query(_SQL["truth"], windows=windows)
-    methods = {name: _read(name, path, windows) for name, path in predictions.items()}
+    for name, path in predictions.items():
+        if problem := problem_of(name, path, windows):
+            where, remedy = f"method {name}, {path}", "Materialize them again, from the current interaction_windows"
+            raise PermanentError("evaluate a method's predictions", where=where, problem=problem, remedy=remedy)
     draws = {"replicates": replicates, "seed": seed}
     flags = flagged([*predictions.values()], windows, texts) if texts and predictions else None
     found = [("population", row) for row in _population(truth, rows_in, dropped or {}, draws)]
-    for name, (covered, extra_rows) in methods.items():
-        found += [(name, row) for row in _ranking(name, covered, truth.num_rows, extra_rows, draws)]
-        found += [(name, row) for row in _figures(name, covered, predictions[name], windows)]
-        if explained := covered.num_rows - covered["explanation"].null_count:
-            found.append((name, ("explained_rows", explained, covered.num_rows)))
-            found += [(name, row) for row in explanation_figures(name, flags, texts, draws)] if flags and texts else []
-            found += [(name, row) for row in swapped_figures(predictions[name], windows, draws)]
+    for name, path in predictions.items():
+        measured = [*_figures(path, windows, draws), *swapped_figures(path, windows, draws)]
+        if flags and texts and any(metric == "explained_rows" for metric, *_ in measured):
+            measured += explanation_figures(name, flags, texts, draws)
+        found += [(name, row) for row in measured]
     told = ((name, metric, n, value if isinstance(value, Interval) else Interval(value)) for name, (metric, value, n) in found)
     rows = [{"dataset": dataset, "method": method, "metric": metric, "n": n} | vars(value) for method, metric, n, value in told]
     return pa.Table.from_pylist(rows, schema=TABLES["evaluation_metrics"].arrow())
@@ -72,21 +75,10 @@ def metrics_by_name(table: pa.Table) -> dict[str, float]:
     return {f"{row['method']}_{row['metric']}": row["value"] for row in table.to_pylist() if row["value"] is not None}
 
 
-def _read(name: str, path: Path, windows: Path) -> tuple[pa.Table, int]:
-    """A method's rows within the population, ordered by user and item, and how many it has outside."""
-    found = query(_SQL["predictions"], predictions=path, windows=windows)
-    covered = found.filter(found["known"])
-    foreign = {*query("SELECT DISTINCT method FROM read_parquet($path)", path=path)["method"].to_pylist()} - {name}
-    repeated, disagreeing = sum(found["repeated"].to_pylist()), sum(covered["disagrees"].to_pylist())
-    problems = {
-        f"the file holds rows of {', '.join(sorted(foreign))}": len(foreign),
-        f"it has {repeated} rows for a user and item that it scores more than once": repeated,
-        f"it has {disagreeing} rows whose label is not the one in interaction_windows": disagreeing,
-    }
-    for problem in (problem for problem, rows in problems.items() if rows):
-        remedy = "Materialize the method's predictions again, from the current interaction_windows"
-        raise PermanentError("evaluate a method's predictions", where=f"method {name}, {path}", problem=problem, remedy=remedy)
-    return covered, found.num_rows - covered.num_rows
+def problem_of(method: str, predictions: Path, windows: Path) -> str | None:
+    """What is wrong with a method's test and validation rows, all in one sentence; None where they can be evaluated."""
+    found = query(_SQL["problems"], method=method, predictions=predictions, windows=windows)
+    return "; ".join(found["problem"].to_pylist()) or None
 
 
 def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws: Mapping[str, int]) -> Iterator[Row]:
@@ -100,36 +92,25 @@ def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws
         yield "one_class_only", 1, len(labels)
 
 
-def _ranking(name: str, covered: pa.Table, test_rows: int, extra_rows: int, draws: Mapping[str, int]) -> Iterator[Row]:
-    rows, users, labels = covered.num_rows, covered["user_id"].to_numpy(), covered["label"].to_numpy()
-    scores, probabilities = (checked(labels, covered[column].to_numpy(), name)[1] for column in ("score", "probability"))
-    auc = auc_interval(labels, scores, groups=users, method=name, **draws)
-    yield "auc", auc, rows
-    if len(np.unique(labels)) == 1:
-        yield "one_class_only", 1, rows
+def _figures(predictions: Path, windows: Path, draws: Mapping[str, Any]) -> Iterator[Row]:
+    """Of the rows within the population; what lies outside is counted, and nothing else."""
+    covered = query(_SQL["predictions"], predictions=predictions, windows=windows)
+    users, labels, scores, stated = (covered[name].to_numpy() for name in ("user_id", "label", "score", "probability"))
+    auc = auc_interval(labels, scores, groups=users, **draws)
+    yield "auc", auc, len(labels)
     if auc.left_out:
-        yield "auc_replicates_left_out", auc.left_out, rows
+        yield "auc_replicates_left_out", auc.left_out, len(labels)
     # A score of exactly 0 says No.
-    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), rows
+    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), len(labels)
     # Brier 1950: 0 is best, 0.25 is a constant one half.
-    yield "brier", mean_interval((probabilities - labels) ** 2, groups=users, **draws), rows
-    yield "coverage", rows / test_rows if test_rows else None, test_rows
-    yield "missing_rows", test_rows - rows, test_rows
-    yield "extra_rows", extra_rows, rows + extra_rows
-
-
-def _figures(name: str, covered: pa.Table, predictions: Path, windows: Path) -> Iterator[Row]:
-    """What needs no interval, or needs the validation rows too: a threshold, a temperature, and what they give on test rows."""
+    yield "brier", mean_interval((stated - labels) ** 2, groups=users, **draws), len(labels)
+    for row in query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist():
+        yield row["metric"], row["value"], row["n"]
     valid = query(_SQL["valid"], predictions=predictions, windows=windows)
-    known, scored = checked(valid["label"].to_numpy(), valid["score"].to_numpy(), name)
-    figures = query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist()[0]
-    for metric, value in figures.items():
-        yield metric, value, figures["users_with_both_classes"] if metric == "auc_per_user" else covered.num_rows
-    labels, scores, stated = (covered[column].to_numpy() for column in ("label", "score", "probability"))
-    if not len(labels):
-        return
-    yield "ece", calibration_error(labels, stated), len(labels)
-    if fitted := recalibrated(scored, known, scores):
+    fitted = recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores)
+    if len(labels):
+        yield "ece", calibration_error(labels, stated), len(labels)
+    if len(labels) and fitted:
         probabilities, temperature, shift = fitted
         yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
         yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)

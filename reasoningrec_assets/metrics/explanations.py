@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reasoningrec_assets.metrics.intervals import Floats, Interval, mean_interval
 from reasoningrec_assets.metrics.text import BertScore, deranged
-from reasoningrec_assets.sql import Connection, connect, query, statements
+from reasoningrec_assets.sql import Connection, connect, execute, query, statements
 
 # The name of a metric, its value, and the number of rows that it is computed on.
 Row = tuple[str, float | Interval | None, int]
@@ -19,7 +19,7 @@ class Texts:
     """What explanations are held against; without an encoder there is no BERTScore."""
 
     items: Path
-    prompts: Path  # `sft_splits`
+    prompts: Mapping[str, Path]  # by method the `sft_splits` that it was asked with; one that is not known is left out
     references: Path  # `reasoning_labels`
     encoder: BertScore | None = None
 
@@ -29,11 +29,13 @@ def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> Connect
 
     ``stated``: whether it says that the target is liked, null where it does not say. ``titles_not_shown``: titles of the
     catalogue that it names though they are neither target nor history; ``titles_unknown``: what it quotes as a title that is
-    none. ``copied``: the share of its runs of four words that stand in the row's prompt.
+    none. ``copied``: the share of its runs of four words that stand in the prompt that the method saw, null where none is known.
     """
     on = connect()
     on.execute(_SQL["macros"])
-    tables = {"predictions": predictions, "windows": windows, "items": texts.items, "prompts": texts.prompts}
+    tables = {"predictions": predictions, "windows": windows, "items": texts.items}
+    for method, path in texts.prompts.items():
+        execute(_SQL["prompts"], on=on, predictions=predictions, method=method, path=path)
     on.register("flags", query(_SQL["flags"], on=on, **tables))
     return on
 

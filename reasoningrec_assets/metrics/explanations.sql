@@ -14,7 +14,16 @@ CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_repla
     '\bnot only\b|(\b(not|never)|n.t)\W+(\w+\W+){0,2}?(dislik|hate|disappoint|bor(ed|ing))\w*', ' enjoy', 'g'),
     '(\b(not|never|unlikely|hardly)|n.t)\W+(\w+\W+){0,3}?(like|enjoy|love|appreciate|appeal|interest|prefer|match|align|resonate)', ' dislike', 'g'),
     's like\b', 's such as', 'g'),
-    '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat)|prediction: (?:yes|no)\b')
+    '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat)|prediction: (?:yes|no)\b');
+
+-- What each method was asked: two variants of one row have different prompts.
+CREATE TEMP TABLE asked (method VARCHAR, user_id VARCHAR, target_item_id VARCHAR, input VARCHAR)
+
+-- name: prompts
+INSERT INTO asked
+SELECT $method, user_id, target_item_id, input FROM read_parquet($path) AS prompts WHERE split = 'test'
+    AND EXISTS (FROM read_parquet($predictions) AS answers WHERE explanation IS NOT NULL AND answers.method = $method AND answers.split = 'test'
+        AND (answers.user_id, answers.target_item_id) = (prompts.user_id, prompts.target_item_id))
 
 -- name: flags
 -- One row for each explained test row of each method: what its text states, names and copies, told by its words alone. What they
@@ -94,7 +103,7 @@ clauses AS (
     SELECT row, avg(contains(input, ' ' || array_to_string(said[first : first + 3], ' ') || ' ')::INTEGER) AS copied
     FROM (
         SELECT row, words(text) AS said, unnest(generate_series(1, len(said) - 3)) AS first, ' ' || array_to_string(words(input), ' ') || ' ' AS input
-        FROM answers JOIN (SELECT user_id, target_item_id, input FROM read_parquet($prompts) WHERE split = 'test') USING (user_id, target_item_id)
+        FROM answers JOIN asked USING (method, user_id, target_item_id)
     ) GROUP BY row
 )
 SELECT method, user_id, target_item_id, text, predicted, stated, coalesce(titles_named, 0) AS titles_named, coalesce(titles_not_shown, []) AS titles_not_shown,

@@ -54,8 +54,10 @@ class BertScore:
         import torch
         from bert_score.utils import sent_encode
 
+        for text in texts & self._kept.keys():  # to the end: what was asked for longest ago goes first, and so no reference
+            self._kept[text] = self._kept.pop(text)
         if sum(map(len, self._kept.values())) > _TOKENS_KEPT:
-            self._kept.clear()
+            self._kept = dict([*self._kept.items()][len(self._kept) // 2 :])
         tokenizer, model = self._encoder
         tokens = {text: sent_encode(tokenizer, text) for text in sorted(texts - self._kept.keys())}
         missing = sorted(tokens, key=lambda text: -len(tokens[text]))

@@ -1,4 +1,4 @@
-"""What the page shows, read from the lake's files into plain values; sentences are made in `page`, drawings in its template."""
+"""What the report shows, read from the lake's tables; sentences are made in `page`, drawings in its template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from reasoningrec_assets.lake.receipts import Receipt
+from reasoningrec_assets.lake.receipts import CheckReceipt, Receipt
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import MANIFEST
+from reasoningrec_assets.metrics.evaluate import problem_of
 from reasoningrec_assets.metrics.explanations import Texts, flagged
 from reasoningrec_assets.metrics.leaderboard import FLOORS
 from reasoningrec_assets.sql import query, statements
 
 # One line of the leaderboard: a field that goes by a metric's name holds its value, None where the method has none.
 Method = SimpleNamespace
+Rows = Sequence[Mapping[str, Any]]
 _SQL = statements(__file__)
 
 
@@ -24,49 +27,57 @@ class Report:
 
     dataset: str
     title: str
-    facts: tuple[tuple[str, str], ...]
-    methods: Sequence[Method]  # by AUC, best first, those without one last
+    methods: Sequence[Method]  # by AUC, best first, those without one last; `model`: asks a language model
     test_rows: int
     liked_share: float | None
     rows_in: int
-    dropped: tuple[tuple[str, int], ...]  # why rows were left out, and how many
+    dropped: Mapping[str, int]  # why rows were left out, and how many
+    facts: Mapping[str, str | float] = field(default_factory=dict[str, Any])
+    cleaning: Rows = ()  # of `cleaning_report`
     # test rows: user_id, history and target (title and liked of an item), scores (method, floor, score, probability,
     # explanation) and reference, the teacher's text or None
-    cases: Sequence[Mapping[str, Any]] = ()
-    curves: Sequence[Mapping[str, Any]] = ()  # name, floor, and three lists of points, each method's
-    board: Sequence[Mapping[str, Any]] = ()  # the rows of the table `leaderboard`, if there is one
-    training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])  # epochs, see `training_curve`
+    cases: Rows = ()
+    curves: Rows = ()  # name, floor, and three lists of points, each method's; of the ten bins also how many rows each has
+    board: Rows = ()  # the rows of the table `leaderboard`, if there is one
+    seeds: Rows = ()  # by method n, mean, sd, low, high of the AUC over `boards`, and k of a variant of K
+    training: Mapping[str, Rows] = field(default_factory=dict[str, Any])  # epochs by variant, see `training_curve`
     receipts: Sequence[Receipt] = ()  # the steps that the report was made from
+    checks: Sequence[CheckReceipt] = ()  # of the versions that they made
 
 
 def gather(
-    *,
     dataset: str,
-    title: str,
-    metrics: Path,
     predictions: Mapping[str, Path],
-    users: int = 12,
-    facts: Mapping[str, str | int | float] | None = None,
-    training: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    receipts: Sequence[Receipt] = (),
-    windows: Path,
     texts: Texts,
-    leaderboard: Path | None = None,
+    boards: Sequence[Path],
+    *,
+    windows: Path,
+    users: int = 12,
+    **more: Any,
 ) -> Report:
-    """Read what the page shows from tables of the lake; ``users`` is the number of cases, ``training`` has epochs by variant."""
-    paths = [*predictions.values()]
-    read: dict[str, Any] = {"metrics": metrics, "predictions": paths, "windows": windows, "leaderboard": leaderboard}
-    read |= {"items": texts.items, "references": texts.references, "floors": FLOORS, "methods": [*predictions], "users": users}
-    population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
-    told: dict[str, Any] = {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
-    told["facts"] = tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in (facts or {}).items())
-    left = {name.removeprefix("dropped_"): int(n) for name, n in population.items() if name.startswith("dropped_")}
-    told["dropped"] = tuple(left.items())
+    """Read what the page shows from the tables ``metrics``, ``windows`` and ``cleaning``, and the rest from ``more``.
+
+    ``boards`` are the tables `leaderboard` of the dataset and of its repetitions with other seeds, ``users`` is the number of
+    cases, and ``baselines`` are the methods that ask no language model. What else is given is a field of `Report`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sound = {method: path for method, path in predictions.items() if not problem_of(method, path, windows)}
+    read: dict[str, Any] = {name: more.pop(name) for name in ("metrics", "cleaning", "baselines")} | {"items": texts.items}
+    read |= {"dataset": dataset, "windows": windows, "references": texts.references, "floors": FLOORS, "users": users}
+    read |= {"on": (on := flagged([*sound.values()], windows, texts)), "predictions": [*sound.values()], "methods": [*sound]}
+    # a board of older code lacks columns
+    found = [TABLES["leaderboard"].arrow().empty_table(), *map(pq.read_table, boards)]
+    on.register("boards", pa.concat_tables(found, promote_options="default"))
+    told: dict[str, Any] = {
+        name: query(_SQL[name], **read).to_pylist() for name in ("cleaning", "cases", "curves", "board", "seeds")
+    }
     told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
-    told["cases"] = query(_SQL["cases"], on=flagged(paths, windows, texts), **read).to_pylist() if predictions else ()
-    told["curves"] = query(_SQL["curves"], **read).to_pylist() if predictions else ()
-    told["board"] = query(_SQL["board"], **read).to_pylist() if leaderboard else ()
-    return Report(dataset, title, training=training or {}, receipts=receipts, liked_share=population.get("liked_share"), **told)
+    population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
+    told |= {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
+    told["dropped"] = {name.removeprefix("dropped_"): int(n) for name, n in population.items() if name.startswith("dropped_")}
+    return Report(dataset, liked_share=population.get("liked_share"), **told, **more)
 
 
 def training_curve(adapter: Path) -> list[dict[str, Any]]:

@@ -112,6 +112,6 @@ def _recommended(
     if texts:
         shown = inputs.scratch / "shown.parquet"  # all that `flagged` reads of predictions, windows and prompts
         pq.write_table(pa.Table.from_pylist(made), shown)
-        flags = query("FROM flags", on=flagged([shown], shown, Texts(inputs["items"], shown, shown))).to_pylist()
+        flags = query("FROM flags", on=flagged([shown], shown, Texts(inputs["items"], {"student": shown}, shown))).to_pylist()
         said = {(flag["user_id"], flag["target_item_id"]): flag for flag in flags}
     return [row | {"item_id": (item := row["target_item_id"])} | said.get((row["user_id"], item), {}) for row in made]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.assets import sources
 from reasoningrec_assets.catalog import connect, sync
 from reasoningrec_assets.errors import PermanentError, TransientError
-from reasoningrec_assets.lake.steps import verify
+from reasoningrec_assets.lake.steps import Output, Step, run_step, verify
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets_tests.assets.conftest import DEMO
@@ -106,6 +110,41 @@ def test_sql_answers_where_every_figure_came_from(pipeline):
         assert checked[0]
         assert checked[1] > 25
         assert client.sql("select value from metrics where asset = 'evaluation_metrics' and name = 'student_auc'").fetchall()
+
+
+def test_the_report_shows_every_method_the_checks_and_what_cleaning_did_and_follows_the_boards_of_other_seeds(
+    pipeline, data_root, monkeypatch
+):
+    def report():
+        run = pipeline.run(selection='key:"evaluation_report"')
+        return run.asset_materializations_for_node("evaluation_report")[0].metadata
+
+    monkeypatch.setenv("REASONINGREC_DATA", str(data_root))
+    (data_root / "datasets").mkdir()
+    (data_root / "datasets" / "ml100k_seed43.toml").write_text('base = "ml100k"\ntitle = "Seed 43"\n', encoding="utf-8")
+    pipeline.run(selection='+key:"evaluation_metrics" or key:"baselines/item_like_rate/predictions" or key:"leaderboard"')
+    made = report()
+    path = made["path"].value
+    assert (made["report"].value, f"`{path}`" in made["report_by_hand"].value) == (f"file://{path}", True)
+    page = Path(path).read_text(encoding="utf-8")
+    for told in (
+        "What cleaning did",
+        "target not in own history",
+        "No target is in its own history",
+        "item_like_rate",
+        "paired test",
+    ):
+        assert told in page, told
+    assert "Over seeds" not in page
+    assert page.count("<span>item_like_rate</span>") > 1, "it is among the scores of the users"
+
+    board = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", DEMO)))
+    other = board.set_column(0, "dataset", pa.array(["ml100k_seed43"] * board.num_rows))
+    run_step(pipeline.lake, Step("leaderboard", "ml100k_seed43", "1"), lambda _: Output(other), log=print)
+    again = report()
+    assert not again["reused"].value
+    assert "Over seeds" in Path(again["path"].value).read_text(encoding="utf-8")
+    assert report()["reused"].value
 
 
 def test_everything_the_ui_shows_is_in_the_catalogue(pipeline):

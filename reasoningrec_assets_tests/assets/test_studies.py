@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.assets import evaluation
 from reasoningrec_assets.assets.baselines import baselines
 from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.lake.steps import Output, Step, run_step
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.adapters import with_adapter
@@ -17,13 +20,21 @@ from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import student_message
 from reasoningrec_assets.training.variants import VARIANTS
 
+texts_of = evaluation._texts
+
 
 def upstream_of(pipeline, key):
     return {receipt.asset for receipt in pipeline.lake.receipts.ancestry([pipeline.lake.newest(key, "ml100k")])}
 
 
+def written_scores(pipeline):
+    """By method the BERTScore on the leaderboard, where it has one."""
+    rows = read_rows(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))
+    return {row["method"]: row["bertscore_f1"] for row in rows if row["bertscore_f1"] is not None}
+
+
 @pytest.mark.slow
-def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
+def test_a_branch_is_made_from_what_its_variant_sees(pipeline, monkeypatch):
     selection = " or ".join(f'+key:"study/{name}/predictions"' for name in ("no_profile", "no_description", "collaborative"))
     pipeline.run(selection=selection)
     no_profile = upstream_of(pipeline, "study/no_profile/predictions")
@@ -37,6 +48,17 @@ def test_a_branch_is_made_from_what_its_variant_sees(pipeline):
     assert set(table["method"].to_pylist()) == {"no_profile"}
     shown = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("study/no_profile/sft_splits", "ml100k")))["input"]
     assert not any("User profile" in text for text in shown.to_pylist())
+    held_against = []
+    monkeypatch.setattr(evaluation, "_texts", lambda *told: held_against.append(texts_of(*told)) or held_against[0])
+    pipeline.run(selection='+key:"sft_splits"')
+    pipeline.run(selection='key:"leaderboard"')
+    main, own = (
+        pipeline.lake.path_of(pipeline.lake.newest(f"{branch}sft_splits", "ml100k")) for branch in ("", "study/no_profile/")
+    )
+    assert held_against[0].prompts["no_profile"] == own != main
+    assert written_scores(pipeline).keys() == {"no_profile", "no_description"}
+    pipeline.run(selection='key:"leaderboard"', config={"leaderboard": {"config": {"evaluation": {"encoder": ""}}}})
+    assert written_scores(pipeline) == {}
 
 
 @pytest.mark.slow
@@ -120,7 +142,7 @@ def test_a_dataset_of_rows_made_elsewhere_needs_their_files_alone(data_root, mon
 
 
 @pytest.mark.slow
-def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline):
+def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline, capfd):
     pipeline.run(selection='+key:"baselines/like_rate/predictions" or key:"leaderboard"')
     before = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))["method"].to_pylist()
     assert before == ["like_rate"]
@@ -129,6 +151,17 @@ def test_the_leaderboard_takes_what_exists_and_follows_when_more_does(pipeline):
     table = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k"))).to_pylist()
     assert {row["method"] for row in table} == {"like_rate", "logistic_regression", "sasrec"}
     assert all(row["coverage"] == 1 for row in table)
+
+    spoilt = pq.read_table(pipeline.lake.path_of(pipeline.lake.newest("baselines/sasrec/predictions", "ml100k")))
+    twice = Step("baselines/sasrec/predictions", "ml100k", "0", settings={"spoilt": True})
+    run_step(pipeline.lake, twice, lambda _: Output(pa.concat_tables([spoilt, spoilt[:1]])), log=print)
+    board = pipeline.run(selection='key:"leaderboard"').asset_materializations_for_node("leaderboard")[0].metadata
+    problem = "it has 2 rows for a user and item that it scores more than once"
+    table = read_rows(pipeline.lake.path_of(pipeline.lake.newest("leaderboard", "ml100k")))
+    assert {row["method"]: row["problem"] for row in table} == {"like_rate": None, "logistic_regression": None, "sasrec": problem}
+    assert (board["methods"].value, board["methods_left_out"].value) == (3, 1)
+    assert problem in board["left_out"].value
+    assert problem in capfd.readouterr().err
 
 
 def test_every_variant_and_baseline_is_in_the_documentation():

@@ -10,11 +10,13 @@ import threading
 from contextlib import ExitStack
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from reasoningrec_assets.catalog import connect, rebuild
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.lake.files import exclusive
+from reasoningrec_assets.lake.schemas import table_of
 
 HOLDER = """
 import duckdb, sys
@@ -150,6 +152,28 @@ def test_a_study_does_not_mix_into_the_main_table(store):
     store.sync()
     assert store.query("SELECT count(*) FROM items") == [(3,)]
     assert store.query('SELECT min(title) FROM "study/no_profile/items"') == [("studytitle0",)]
+
+
+def test_boards_of_a_dataset_and_its_seeds_have_means_and_deviations(store):
+    schema = table_of("leaderboard").arrow()
+    for dataset, aucs in {
+        "d": {"student": 0.7, "gone": None},
+        "d_seed43": {"student": 0.8},
+        "d_seed44": {"student": None},
+        "d_demo": {"student": 0.1},
+    }.items():
+        rows = [{"dataset": dataset, "method": method, "rows": 9, "auc": auc} for method, auc in aucs.items()]
+        store.publish("leaderboard", dataset, table=pa.Table.from_pylist(rows, schema=schema))
+    store.sync()
+    assert store.query("FROM leaderboard_seeds") == [
+        ("d", "student", 2, pytest.approx(0.75), pytest.approx(0.5**0.5 / 10), 0.7, 0.8),
+        ("d", "gone", 0, None, None, None, None),
+        ("d_demo", "student", 1, 0.1, None, 0.1, 0.1),
+    ]
+    for dataset in ("d", "d_seed43", "d_seed44", "d_demo"):
+        store.lake.path_of(store.lake.newest("leaderboard", dataset)).unlink()
+    store.sync()
+    assert "leaderboard_seeds" not in store.views()
 
 
 def test_views_come_and_go_with_their_files(store):

@@ -18,7 +18,7 @@ import pytest
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.files import exclusive, pause
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step, seal, verify
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, run_step, seal, verify
 
 
 def silent(_: str) -> None:
@@ -56,6 +56,18 @@ def test_changed_upstream_builds_again_and_unchanged_content_does_not(publish):
     again, reused = publish("cleaned_interactions", upstream=("raw_dataset",))
     assert not reused
     assert (again.upstream[0].data_version, again.upstream[0].sequence) == (changed.data_version, changed.sequence)
+
+
+def test_what_an_input_was_itself_made_from_is_the_version_that_it_read(publish, lake):
+    read, _ = publish("study/titles/sft_splits", salt="old")
+    scored, _ = publish("study/titles/predictions", upstream=("study/titles/sft_splits",))
+    floor, _ = publish("baselines/like_rate/predictions")
+    publish("study/titles/sft_splits", salt="new")
+    inputs = Inputs(lake, {receipt.asset: receipt for receipt in (scored, floor)}, lake.root)
+    assert inputs.read_by(scored.asset, "sft_splits") == lake.path_of(read)
+    assert inputs.read_by(floor.asset, "sft_splits") is None
+    lake.path_of(read).unlink()
+    assert inputs.read_by(scored.asset, "sft_splits") is None
 
 
 def test_force_builds_again(publish):

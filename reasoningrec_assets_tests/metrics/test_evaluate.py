@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.evaluate import evaluate, problem_of
 from reasoningrec_assets.metrics.explanations import Texts
+from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.metrics.text import BertScore, deranged
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LABELS = [True, False, True, True, False, False]
+FLIPPED = [not label for label in LABELS]  # of the validation rows
 SCORES = [2.0, -1.0, 0.5, -0.5, 0.5, -2.0]
 
 
@@ -95,8 +98,7 @@ class Lake:
 
     def texts(self, references: dict[int, str], encoder: BertScore) -> Texts:
         items = [{"dataset": "d", "item_id": f"i{user}", "title": f"Title {user}", "genres": []} for user in range(6)]
-        prompts = self._write("prompts", [], TABLES["sft_splits"].arrow())
-        return Texts(self._write("items", items, TABLES["items"].arrow()), prompts, self.references(references), encoder)
+        return Texts(self._write("items", items, TABLES["items"].arrow()), {}, self.references(references), encoder)
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def test_extra_rows_are_counted_and_change_nothing_else(lake: Lake) -> None:
 
 
 def test_rows_of_other_splits_are_not_scored(lake: Lake) -> None:
-    found = run({"student": lake.predictions(split="valid")}, lake.windows())
+    found = run({"student": lake.predictions(split="valid", labels=FLIPPED)}, lake.windows())
     assert found["student", "coverage"]["value"] == 0.0
     assert found["student", "auc"]["value"] is None
     assert found["student", "accuracy"]["value"] is None
@@ -219,6 +221,28 @@ def test_two_explaining_methods_keep_their_own_scores(lake: Lake, encoder: Path)
     assert found["good", "bertscore_f1_shuffled_floor"]["value"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_the_leaderboard_scores_the_texts_of_every_method_that_writes(lake: Lake, encoder: Path) -> None:
+    references = dict.fromkeys(range(6), "the user likes dramas")
+    paths = {
+        name: lake.predictions(name, explanations=texts)
+        for name, texts in {
+            "student": ["the user likes dramas"] * 6,
+            "k256": ["funny"] * 6,
+            "like_rate": [None] * 6,
+        }.items()
+    }
+    scores: list[dict[str, Any]] = []
+    for scorer in (BertScore(str(encoder), num_layers=2), None):
+        texts = lake.texts(references, scorer)
+        board = leaderboard(paths, dataset="d", windows=lake.windows(), texts=texts, replicates=10).to_pylist()
+        scores.append({row["method"]: row["bertscore_f1"] for row in board})
+    measured, without = scores
+    assert measured["student"] == pytest.approx(1.0, abs=1e-5)
+    assert measured["k256"] < 0.999
+    assert measured["like_rate"] is None
+    assert without == dict.fromkeys(paths)
+
+
 def test_without_references_only_the_explained_rows_are_counted(lake: Lake) -> None:
     found = run({"student": lake.predictions(explanations=["a"] * 6)}, lake.windows())
     assert found["student", "explained_rows"]["value"] == 6
@@ -235,15 +259,64 @@ def test_no_explained_row_has_a_reference(lake: Lake) -> None:
     assert found["student", "explained_without_reference"]["value"] == 6
 
 
-@pytest.mark.parametrize(
+BROKEN = pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"scores": [float("nan"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a number"),
+        ({"scores": [float("nan"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a finite number"),
+        ({"scores": [float("inf"), *SCORES[1:]]}, "method student.*1 of 6 rows have a score that is not a finite number"),
         ({"named": "other"}, "the file holds rows of other"),
         ({"labels": [not LABELS[0], *LABELS[1:]]}, "1 rows whose label is not the one"),
         ({"users": [0, 0, 1, 2, 3, 4, 5]}, "2 rows for a user and item that it scores more than once"),
+        ({"users": [0, 0, 1], "split": "valid", "labels": FLIPPED}, "2 rows for a user and item that it scores more than once"),
+        ({"split": "valid"}, "6 rows whose label is not the one"),
+        ({"split": "valid", "labels": FLIPPED, "scores": [float("-inf")] * 6}, "6 of 6 rows have a score"),
     ],
 )
+
+
+@BROKEN
 def test_broken_predictions_are_refused_by_name(lake: Lake, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(PermanentError, match=message):
         run({"student": lake.predictions(**wrong)}, lake.windows())
+
+
+@BROKEN
+def test_a_broken_method_is_named_on_the_board_and_the_others_are_as_without_it(
+    lake: Lake, wrong: dict[str, Any], message: str
+) -> None:
+    told = {"dataset": "d", "windows": lake.windows(), "replicates": 10}
+    sound = {
+        "like_rate": lake.predictions("like_rate"),
+        "titles": lake.predictions("titles", scores=[1.0, -1.0, 2.0, 0.0, 1.5, -3.0]),
+    }
+    broken = {"student": lake.predictions("student", **wrong)}
+    *rows, last = leaderboard(sound | broken, **told).to_pylist()
+    assert rows == leaderboard(sound, **told).to_pylist()
+    assert re.search(message.removeprefix("method student.*"), last.pop("problem"))
+    assert {name: value for name, value in last.items() if value is not None} == {"dataset": "d", "method": "student", "rows": 0}
+    (alone,) = leaderboard(broken, **told).to_pylist()
+    assert alone["problem"]
+
+
+def test_a_method_with_several_faults_is_told_all_of_them(lake: Lake) -> None:
+    scores = [float("nan"), *SCORES[1:]]
+    path = lake.predictions(users=[0, 0, 1, 2], named="other", labels=FLIPPED, scores=scores)
+    assert problem_of("student", path, lake.windows()) == (
+        "the file holds rows of other; it has 2 rows for a user and item that it scores more than once; "
+        "it has 4 rows whose label is not the one in interaction_windows; 2 of 4 rows have a score that is not a finite number"
+    )
+
+
+def test_without_a_test_row_everything_is_null_or_none_and_nothing_fails(lake: Lake) -> None:
+    windows = pq.read_table(lake.windows())
+    path = lake.folder / "windows.parquet"
+    pq.write_table(windows.filter(pa.compute.equal(windows["split"], "valid")), path)
+    paths = {"student": lake.predictions(), "like_rate": lake.predictions("like_rate")}
+    found = run(paths, path)
+    assert (found["population", "test_rows"]["value"], found["population", "liked_share"]["value"]) == (0, None)
+    assert found["student", "extra_rows"]["value"] == 6
+    assert {found["student", name]["value"] for name in ("auc", "accuracy", "brier", "coverage", "log_loss", "auc_per_user")} == {
+        None
+    }
+    one, other = leaderboard(paths, dataset="d", windows=path, replicates=10).to_pylist()
+    assert (one["rows"], one["auc"], one["p_like_rate"], other["p_best"]) == (0, None, None, None)

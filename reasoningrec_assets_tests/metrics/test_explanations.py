@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -70,9 +71,13 @@ def tables(tmp_path: Path) -> Callable[..., dict[str, Any]]:
                 items=table(
                     "items", [{"item_id": i, "title": t, "genres": []} for i, t in TITLES.items()], TABLES["items"].arrow()
                 ),
-                prompts=table(
-                    "sft", [k | {"instruction": "", "input": PROMPT, "output": ""} for k in keys], TABLES["sft_splits"].arrow()
-                ),
+                prompts={
+                    method: table(
+                        "sft",
+                        [k | {"instruction": "", "input": PROMPT, "output": ""} for k in keys],
+                        TABLES["sft_splits"].arrow(),
+                    )
+                },
                 references=table("labels", [key | label for key in keys], TABLES["reasoning_labels"].arrow()),
             ),
         }
@@ -160,6 +165,27 @@ def test_how_much_is_copied_from_the_prompt(flags: Any) -> None:
     assert half["copied"] == pytest.approx(3 / 4 - 1 / 4)
     assert own["copied"] == 0
     assert short["copied"] is None
+
+
+def test_what_is_copied_is_told_by_the_prompt_that_the_method_saw(tables: Any, tmp_path: Path) -> None:
+    text = "A mute woman plays the piano on a wild coast."
+    made = tables([text])
+    answers = pq.read_table(made["predictions"][0]).to_pylist()
+    others = []
+    for method in ("no_profile", "unknown"):
+        others.append(tmp_path / f"{method}.parquet")
+        pq.write_table(pa.Table.from_pylist([answers[0] | {"method": method}], schema=TABLES["predictions"].arrow()), others[-1])
+    prompts = pq.read_table(made["texts"].prompts["student"]).to_pylist()
+    shorter = tmp_path / "shorter.parquet"
+    rows = [row | {"input": "A mute woman plays the violin."} for row in prompts]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["sft_splits"].arrow()), shorter)
+    texts = dataclasses.replace(made["texts"], prompts=made["texts"].prompts | {"no_profile": shorter})
+    flags = query("FROM flags", on=flagged([*made["predictions"], *others], made["windows"], texts)).to_pylist()
+    assert {row["method"]: row["copied"] for row in flags} == {
+        "student": 1,
+        "no_profile": pytest.approx(2 / 7),
+        "unknown": None,
+    }
 
 
 def test_another_language_is_said(flags: Any) -> None:

@@ -110,7 +110,7 @@ def test_temperature_and_shift_take_back_overconfidence_and_a_balanced_prior():
 
 
 def test_a_validation_score_that_is_not_a_number_is_refused_by_the_methods_name(tmp_path):
-    with pytest.raises(PermanentError, match="1 of 2 rows have a score that is not a number") as refused:
+    with pytest.raises(PermanentError, match="1 of 4 rows have a score that is not a finite number") as refused:
         figures(tmp_path, [True, False], [1.0, 0.0], valid=([True, False], [float("nan"), 0.0]))
     assert "method m" in str(refused.value)
 
@@ -125,16 +125,32 @@ def test_the_leaderboard_holds_every_method_and_its_tests_against_the_floors(tmp
     draw = np.random.default_rng(2)
     labels = draw.random(200) < 0.5
     paths = {}
-    for name, noise in (("like_rate", 2.0), ("student", 0.5)):
+    for name, noise in (("like_rate", 2.0), ("other", 0.6), ("student", 0.5)):
         figures(tmp_path, labels, labels * 2 - 1 + draw.normal(0, noise, 200))
         table = pq.read_table(tmp_path / "m.parquet")
         place = table.schema.get_field_index("method")
         paths[name] = tmp_path / f"{name}.parquet"
         pq.write_table(table.set_column(place, table.schema.field("method"), pa.array([name] * table.num_rows)), paths[name])
-    evaluated = evaluate(paths, dataset="d", windows=tmp_path / "windows.parquet", replicates=10)
-    student, floor = leaderboard(evaluated, paths, "d", tmp_path / "windows.parquet").to_pylist()
-    assert (student["method"], floor["method"]) == ("student", "like_rate")
+    student, other, floor = leaderboard(paths, dataset="d", windows=tmp_path / "windows.parquet", replicates=10).to_pylist()
+    assert [row["method"] for row in (student, other, floor)] == ["student", "other", "like_rate"]
     assert student["above_like_rate"] == pytest.approx(student["auc"] - floor["auc"])
-    assert student["p_like_rate"] == student["p_holm_like_rate"] < 0.01
+    assert student["p_like_rate"] < student["p_holm_like_rate"] < 0.01
+    assert (student["above_best"], student["p_best"], student["p_holm_best"]) == (None, None, None)
+    assert floor["above_best"] == pytest.approx(-student["above_like_rate"])
+    assert other["above_best"] == pytest.approx(other["auc"] - student["auc"])
+    assert floor["p_holm_best"] == pytest.approx(2 * floor["p_best"])
+    assert floor["p_holm_best"] < 0.01 < other["p_best"] == other["p_holm_best"]
     assert floor["above_like_rate"] is None
     assert student["p_logistic_regression"] is None
+
+
+def test_a_few_easy_rows_make_no_best_method(tmp_path):
+    labels = np.arange(40) % 2 == 0
+    figures(tmp_path, labels, labels + np.tile([0.0, 0.0, 2.0, 0.0], 10))
+    whole = pq.read_table(tmp_path / "m.parquet")
+    pq.write_table(whole.set_column(1, "method", pa.array(["few"] * 80))[:2], tmp_path / "few.parquet")
+    paths = {"m": tmp_path / "m.parquet", "few": tmp_path / "few.parquet"}
+    few, many = leaderboard(paths, dataset="d", windows=tmp_path / "windows.parquet", replicates=10).to_pylist()
+    assert (few["method"], few["auc"], few["rows"]) == ("few", 1.0, 2)
+    assert many["p_best"] is None
+    assert many["above_best"] is None

@@ -70,6 +70,23 @@ def test_a_text_is_embedded_once_for_all_methods(encoder: Path) -> None:
     assert asked == [1]
 
 
+def test_references_are_embedded_once_though_candidates_of_many_methods_make_room(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bert_score import utils
+
+    encode, embedded = utils.sent_encode, []
+    monkeypatch.setattr(utils, "sent_encode", lambda tokenizer, said: embedded.append(said) or encode(tokenizer, said))
+    monkeypatch.setattr(text, "_TOKENS_KEPT", 60)
+    scorer = BertScore(str(encoder), 2)
+    for method in range(12):
+        candidates = [f"{'films ' * method}{candidate}" for candidate in CANDIDATES]
+        np.testing.assert_allclose(scorer.score(candidates, REFERENCES), bertscore(candidates, REFERENCES, encoder), atol=1e-6)
+        embedded[-len({*candidates, *REFERENCES}) :] = []  # those of the one that keeps nothing from method to method
+    assert sum(map(len, scorer._kept.values())) < 150
+    assert [embedded.count(reference) for reference in REFERENCES] == [1] * 4
+
+
 def test_a_text_without_tokens_scores_zero(encoder: Path) -> None:
     assert bertscore(["\u200b", "films"], ["films", "films"], encoder).f1.tolist() == [0.0, pytest.approx(1.0, abs=1e-6)]
 

@@ -84,6 +84,14 @@ def files(tmp_path: Path) -> dict[str, Any]:
         {"method": "k64", "rows": 40, "auc": 0.7, "low": 0.6, "high": 0.8, "p_holm_like_rate": 0.0123},
         {"method": "k256", "rows": 40, "auc": 0.8, "low": 0.7, "high": 0.9},
         {"method": HOSTILE, "rows": 40, "auc": None},
+        {"method": "gradient_boosting", "rows": 30, "auc": 0.78, "ece_recalibrated": 0.0123},
+        {"method": "sasrec", "rows": 0, "problem": f"it holds {HOSTILE}"},
+        {"method": "student", "rows": 40, "auc": 0.81, "p_holm_like_rate": 0.0321},
+        {"method": "like_rate", "rows": 40, "auc": 0.75},
+    ]
+    cleaning = [
+        {"rule": "repeated_pair", "what": "Only the last row stays.", "rows": 1234, "examples": [HOSTILE, "u1"]},
+        {"rule": "too_few", "what": "Left out.", "rows": 0, "examples": []},
     ]
     return {
         "dataset": "d",
@@ -91,10 +99,12 @@ def files(tmp_path: Path) -> dict[str, Any]:
         "metrics": write("metrics", TABLES["evaluation_metrics"], metrics),
         "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
         "windows": write("windows", TABLES["interaction_windows"], [*rows, rows[0] | {"split": "valid"}]),
-        "leaderboard": write("leaderboard", TABLES["leaderboard"], board),
+        "boards": [write("leaderboard", TABLES["leaderboard"], board)],
+        "cleaning": write("cleaning", TABLES["cleaning_report"], cleaning),
+        "baselines": ["like_rate", "gradient_boosting"],
         "texts": Texts(
             items=write("items", TABLES["items"], items),
-            prompts=write("prompts", TABLES["sft_splits"], []),
+            prompts={},
             references=write(
                 "references",
                 TABLES["reasoning_labels"],

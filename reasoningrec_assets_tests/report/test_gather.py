@@ -18,22 +18,29 @@ if TYPE_CHECKING:
 EPOCH = {"epoch": 1, "train_loss": 0.5, "valid_auc": None}
 
 
-def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any]) -> None:
+def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any], hostile: str) -> None:
     report = gather(**files)
-    assert [(method.name, method.floor, method.auc) for method in report.methods] == [
-        ("student", False, 0.81),
-        ("like_rate", True, 0.75),
-        ("constant", False, None),
+    assert [(method.name, method.model, method.floor, method.auc) for method in report.methods] == [
+        ("student", True, False, 0.81),
+        ("k256", True, False, 0.8),
+        ("gradient_boosting", False, False, 0.78),
+        ("like_rate", False, True, 0.75),
+        ("k64", True, False, 0.7),
+        (hostile, True, False, None),
+        ("constant", True, False, None),
+        ("sasrec", True, False, None),
     ]
-    student = report.methods[0]
+    student, boosting = report.methods[0], report.methods[2]
+    assert (boosting.rows, boosting.missing_rows, boosting.ece_recalibrated, boosting.threshold) == (30, 10, 0.0123, None)
+    assert (report.methods[-1].problem, report.methods[-1].missing_rows) == (f"it holds {hostile}", 0)
     assert (student.low, student.high, student.rows, student.coverage, student.missing_rows) == (0.7, 0.9, 38, 0.95, 2)
     assert (student.bertscore_f1, student.bertscore_low, student.bertscore_floor, student.explained_rows) == (0.71, 0.7, 0.69, 2)
 
 
 def test_population_and_what_the_caller_passes_in(files: dict[str, Any]) -> None:
     report = gather(**files, facts={"Users": 1234, "Rule": "rating > 3"}, training={"student": [EPOCH]})
-    assert (report.rows_in, report.dropped, report.test_rows, report.liked_share) == (1_000, (("repeated_pair", 17),), 40, 0.6)
-    assert report.facts == (("Users", "1,234"), ("Rule", "rating > 3"))
+    assert (report.rows_in, report.dropped, report.test_rows, report.liked_share) == (1_000, {"repeated_pair": 17}, 40, 0.6)
+    assert report.facts == {"Users": 1234, "Rule": "rating > 3"}
     assert report.training == {"student": [EPOCH]}
 
 
@@ -92,6 +99,8 @@ def test_curves_are_those_of_scikit_learn(files: dict[str, Any], tmp_path: Path)
         assert min(np.hypot(recall - across, precision - up)) < 1e-9
     happened, expected = calibration_curve(labels, [row["probability"] for row in rows], n_bins=10)
     assert np.array(line["reliability"]) == pytest.approx(np.stack([expected, happened], axis=1))
+    counts, _ = np.histogram([row["probability"] for row in rows], bins=10, range=(0, 1))
+    assert {found["bin"]: found["n"] for found in line["bins"]} == {place: n for place, n in enumerate(counts) if n}
 
 
 def test_one_class_leaves_no_curve(files: dict[str, Any]) -> None:
@@ -111,5 +120,16 @@ def test_what_is_wrong_with_a_text_is_beside_it(files: dict[str, Any]) -> None:
     assert (floor["contradicts"], floor["unknown"]) == (None, [])
 
 
-def test_without_predictions_there_is_no_case(files: dict[str, Any]) -> None:
-    assert gather(**files | {"predictions": {}}).cases == ()
+def test_a_broken_file_is_in_no_curve_and_no_case(files: dict[str, Any]) -> None:
+    table = pq.read_table(files["predictions"]["like_rate"])
+    pq.write_table(pa.concat_tables([table, table[:1]]), files["predictions"]["like_rate"])
+    report = gather(**files)
+    assert [line["name"] for line in report.curves] == ["student"]
+    assert {answer["method"] for case in report.cases for answer in case["scores"]} == {"student"}
+
+
+def test_a_board_of_older_code_lacks_columns_and_is_read(files: dict[str, Any]) -> None:
+    (path,) = files["boards"]
+    pq.write_table(pq.read_table(path).drop(["problem", "bertscore_f1", "above_best"]), path)
+    row = next(row for row in gather(**files).board if row["method"] == "student")
+    assert (row["auc"], row["problem"], row["above_best"]) == (0.81, None, None)

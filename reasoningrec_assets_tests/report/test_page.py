@@ -6,10 +6,13 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.report.gather import Method, Report, gather
-from reasoningrec_assets.report.page import render, verdicts
+from reasoningrec_assets.report.page import render
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -41,11 +44,28 @@ class Page(HTMLParser):
             self.text += re.sub(r"\s+", " ", data)
 
 
+def verdicts(report: Report) -> list[tuple[str, str]]:
+    """The kind and the sentence of everything that the page says of its figures."""
+    found = re.findall(r'<p class="verdict (\w+)">(.*?)</p>', render(report), flags=re.DOTALL)
+    return [(kind, " ".join(Page(text).text.split()).removeprefix("Caution. ")) for kind, text in found]
+
+
 def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> Method:
     bounds = (None, None) if auc is None else (auc - half, auc + half)
     nothing = dict.fromkeys(("coverage", "auc_pr", "accuracy", "brier", "ece", "bertscore_f1", "bertscore_low", "bertscore_high"))
-    nothing |= {"bertscore_floor": None, "missing_rows": 0, "extra_rows": 0, "explained_rows": 0}
-    found = {"name": name, "floor": False, "rows": 800, "auc": auc, "low": bounds[0], "high": bounds[1]}
+    nothing |= dict.fromkeys(
+        ("auc_per_user", "threshold", "f1_at_threshold", "log_loss", "brier_recalibrated", "ece_recalibrated")
+    )
+    nothing |= {"bertscore_floor": None, "problem": None, "missing_rows": 0, "extra_rows": 0, "explained_rows": 0}
+    found = {
+        "name": name,
+        "floor": False,
+        "model": not more.get("floor", False),
+        "rows": 800,
+        "auc": auc,
+        "low": bounds[0],
+        "high": bounds[1],
+    }
     return Method(**nothing | found | more)
 
 
@@ -53,11 +73,10 @@ def report(*methods: Method, **more: Any) -> Report:
     values: dict[str, Any] = {
         "dataset": "d",
         "title": "T",
-        "facts": (),
         "test_rows": 800,
         "liked_share": 0.5,
         "rows_in": 9,
-        "dropped": (),
+        "dropped": {},
     }
     return Report(methods=methods, **(values | more))
 
@@ -71,6 +90,12 @@ def step(asset: str, seconds: float, metrics: dict[str, float]) -> Any:
     return SimpleNamespace(asset=asset, seconds=seconds, metrics=metrics, data_version=asset)
 
 
+def outcome(check: str, *, passed: bool = True, holds: str = "No target is in its own history.", **figures: float) -> Any:
+    """What the page reads of a check's receipt."""
+    facts = {"asset": "interaction_windows", "severity": "ERROR", "metrics": figures, "details": {"holds": holds}}
+    return SimpleNamespace(check=check, passed=passed, **facts)
+
+
 FLOOR = method("like_rate", 0.75, floor=True)
 
 
@@ -80,6 +105,11 @@ def full(files: dict[str, Any], hostile: str) -> Report:
         **files | {"title": f"Films {hostile}"},
         facts={hostile: hostile},
         training={"student": [epoch(1, 2.0, 0.5), epoch(2, 1.0, None), epoch(3, 0.5, 0.7)], hostile: [epoch(1, 3.0, 0.6)]},
+        checks=[
+            outcome("target_not_in_own_history", in_history=0.0),
+            outcome(hostile, passed=False, holds=hostile),
+            outcome("rows"),
+        ],
         receipts=[
             step(hostile, 7_384.0, {"generation_completion_tokens": 12_345.0, "generation_cache_hits": 67.0}),
             step("lora_model", 3.25, {}),
@@ -89,7 +119,7 @@ def full(files: dict[str, Any], hostile: str) -> Report:
 
 def test_planted_markup_is_text_everywhere(full: Report, hostile: str) -> None:
     hostile_names = [Method(**vars(entry) | {"name": hostile}) for entry in full.methods]
-    page = Page(render(dataclasses.replace(full, methods=tuple(hostile_names), dataset=hostile, dropped=((hostile, 3),))))
+    page = Page(render(dataclasses.replace(full, methods=tuple(hostile_names), dataset=hostile, dropped={hostile: 3})))
     assert not [tag for tag, _ in page.tags if tag in {"script", "img", "iframe", "object"}]
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
     # Title, facts, methods, users' targets, an explanation, a cost, a version: all are there, as text.
@@ -129,8 +159,35 @@ def test_every_section_is_there_with_its_numbers(full: Report) -> None:
         "k640.700 0.600–0.800",
         "0.0123",
         "K = 64",
+        "left out: it holds",
+        "gradient_boosting––––0.012",
+        "repeated pairOnly the last row stays. Such as:",
+        "1,234",
+        "target not in own historyinteraction_windows: No target is in its own history.",
+        "Found: in history 0",
+        "✓ holds",
+        "✗ does not hold",
+        "0.75given 0.25, of 8",
     ):
         assert expected in text, expected
+
+
+def test_several_seeds_have_a_table_and_their_mean_with_its_spread_in_the_learning_curve(files: dict[str, Any]) -> None:
+    board = pq.read_table(files["boards"][0]).to_pylist()
+    other = files["windows"].parent / "d_seed43.parquet"
+    rows = [row | {"dataset": "d_seed43", "auc": 0.6} for row in board if row["method"] == "k64"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow()), other)
+    page = render(gather(**files | {"boards": [*files["boards"], other]}))
+    assert "Over seeds" in page
+    assert "Over seeds" not in render(gather(**files))
+    text = Page(page).text.replace(" ", "")
+    for expected in ("k640.6500.0712", "K=64(2)", "Abovethebest"):
+        assert expected in text, expected
+    curve = page.split("AUC by training rows")[1]
+    ends = re.findall(r'y1="([\d.]+)" y2="([\d.]+)"/><circle cx="[\d.]+%" cy="([\d.]+)"', curve)
+    aucs = (0.65 - 0.005**0.5, 0.65 + 0.005**0.5, 0.65), (0.7, 0.9, 0.8)
+    expected = [pytest.approx([162 - 250 * (auc - 0.4) for auc in one]) for one in aucs]
+    assert [[float(end) for end in one] for one in ends] == expected
 
 
 def test_liked_and_disliked_differ_in_words_not_only_in_colour(full: Report) -> None:
@@ -147,9 +204,9 @@ def test_a_report_of_nothing_still_renders() -> None:
 
 def test_floors_are_squares_and_models_are_circles(full: Report) -> None:
     figure = render(full).split("</figure>")[0]
-    assert figure.count("<circle") == 1
-    assert figure.count('<rect x="-6"') == 1
-    assert figure.count('class="mark floor"') == 1
+    assert figure.count("<circle") == 3
+    assert figure.count('<rect x="-6"') == 2
+    assert figure.count('class="mark floor"') == 2
 
 
 def test_plot_places_values_in_order_and_inside_the_axis() -> None:
@@ -180,20 +237,52 @@ def test_curves_leave_out_what_was_not_measured() -> None:
     assert re.findall(r'<polyline class="line" points="(.*?) "', one) == ["0.0,100.0 0.0,100.0"]
 
 
-@pytest.mark.parametrize(
-    ("auc", "half", "expected"),
-    [
-        (0.70, 0.03, "does not reach the best floor, like_rate, with 0.750 (0.720 to 0.780), though the intervals overlap"),
-        (0.60, 0.03, "does not reach the best floor, like_rate, with 0.750 (0.720 to 0.780), and the intervals do not overlap"),
-        (0.85, 0.03, "is above the best floor, like_rate, with 0.750 (0.720 to 0.780), and the intervals do not overlap"),
-        (0.78, 0.03, "is above the best floor, like_rate, with 0.750 (0.720 to 0.780), though the intervals overlap"),
-    ],
-)
-def test_the_best_model_is_held_against_the_best_floor(auc: float, half: float, expected: str) -> None:
-    ((kind, text),) = verdicts(report(*sorted([method("student", auc, half), FLOOR], key=lambda entry: -entry.auc)))
+def on_board(**known: Any) -> dict[str, Any]:
+    return dict.fromkeys(TABLES["leaderboard"].column_names) | known
+
+
+TESTED = [("student", 0.70, 0.03), ("student", 0.85, 0.0), ("student", 0.78, 0.2), ("student", 0.75, 1.0)]
+
+
+@pytest.mark.parametrize(("name", "auc", "p"), TESTED)
+def test_the_best_model_is_held_against_the_best_floor_by_delongs_test(name: str, auc: float, p: float) -> None:
+    methods = sorted([method(name, auc), FLOOR], key=lambda entry: -entry.auc)
+    board = [on_board(method=name, auc=auc, p_holm_like_rate=p), on_board(method="like_rate", auc=0.75)]
+    ((kind, text),) = verdicts(report(*methods, board=board))
+    verb = "is above" if auc > 0.75 else "equals" if auc == 0.75 else "does not reach"
     assert kind == "result"
-    assert text.startswith(f"student, with an AUC of {auc:.3f}")
-    assert expected in text
+    assert text.startswith(
+        f"student, with an AUC of {auc:.3f} ({auc - 0.03:.3f} to {auc + 0.03:.3f}), {verb} the best floor, like_rate"
+    )
+    told = {
+        0.03: "tells them apart (p = 0.0300",
+        0.0: "tells them apart (p < 0.0001",
+        0.2: "does not tell them apart (p = 0.2000",
+    }
+    assert told.get(p, "does not tell them apart (p = 1.0000") in text
+
+
+def test_without_a_test_of_these_very_predictions_nothing_is_said_of_one() -> None:
+    methods = method("student", 0.85), FLOOR
+    floor, tested = on_board(method="like_rate", auc=0.75), on_board(method="student", auc=0.85, p_holm_like_rate=0.001)
+    for board in (
+        [],
+        [floor],
+        [tested],
+        [tested | {"auc": 0.84}, floor],
+        [tested, floor | {"auc": 0.7}],
+        [tested | {"p_holm_like_rate": None}, floor],
+    ):
+        ((_, text),) = verdicts(report(*methods, board=board))
+        assert text.endswith("with 0.750 (0.720 to 0.780); the board has no paired test of these two: materialize leaderboard.")
+
+
+def test_a_method_that_asks_no_language_model_is_no_best_model_and_a_broken_one_is_named() -> None:
+    boosting = method("gradient_boosting", 0.9, model=False)
+    broken = method("sasrec", None, model=False, rows=0, problem="it has 2 rows twice")
+    (_, result), (kind, warning) = verdicts(report(boosting, method("student", 0.8), FLOOR, broken))
+    assert result.startswith("student, with an AUC of 0.800")
+    assert (kind, warning) == ("warning", "sasrec is in no figure: it has 2 rows twice. Materialize its predictions again.")
 
 
 def test_a_sample_too_small_to_judge_by_is_said_in_words() -> None:
