@@ -10,11 +10,8 @@ from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.sql import query, statements
 
-FLOORS = (
-    "like_rate",
-    "logistic_regression",
-    "logistic_regression_mf",
-)  # methods without a language model, which every one is held against
+# methods without a language model, which every one is held against
+FLOORS = ("like_rate", "logistic_regression", "logistic_regression_mf")
 _SQL = statements(__file__)
 
 

@@ -183,7 +183,10 @@ OF_TARGET = {
         "The user dislikes comedies, but would enjoy While You Were Sleeping.": True,
         'They like crime, but "While You Were Sleeping" would not appeal to them.': False,
     },
-    "ugly": {'They would like "The Good, The Bad and The Ugly".': True, "They would dislike The Good, The Bad and The Ugly.": False},
+    "ugly": {
+        'They would like "The Good, The Bad and The Ugly".': True,
+        "They would dislike The Good, The Bad and The Ugly.": False,
+    },
     "trouble": {'They would be bored by "I Love Trouble".': False, "This film is I Love Trouble.": None},
     "dundee": {'They would dislike ""Crocodile" Dundee".': False, "They would like Crocodile Dundee": True},
     "frame": {'They would like "5"x7" Frame, Black", not "5"x8" Frame, Black", which they disliked.': True},
