@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, defaultdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -125,6 +127,49 @@ def test_candidates_are_the_best_of_what_was_not_rated(tmp_path, source, expecte
     values = paths | {"users": ["u"], "history_length": 12}
     assert query(chosen, candidates=10, **values).to_pylist() == [{"user_id": "u", "item_ids": expected}]
     assert query(chosen, candidates=1, **values)["item_ids"].to_pylist() == [expected[:1]]
+
+
+def drawn(events, users, items, seed):
+    """Events with a few items that nearly everyone has rated and many that hardly anyone has, about half of them liked."""
+    draw = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, items + 1)
+    pairs = zip(draw.integers(users, size=events), draw.choice(items, size=events, p=shares / shares.sum()), strict=True)
+    rated = dict.fromkeys((f"u{user}", f"i{item}") for user, item in pairs)
+    return [(*pair, liked) for pair, liked in zip(rated, draw.random(len(rated)) < 0.5, strict=True)]
+
+
+@pytest.mark.parametrize("candidates", [1, 5, 1_000])
+def test_co_liked_items_are_those_of_every_pair_counted_by_itself(tmp_path, candidates):
+    events = drawn(6_000, 120, 700, 0)
+    known = [f"i{item}" for item in range(0, 700, 3)]
+    paths = write(tmp_path, events, [(item, [], None) for item in known])
+    likes, rated = defaultdict(list), defaultdict(set)
+    for user, item, liked in events:
+        rated[user].add(item)
+        if liked:
+            likes[user].append(item)
+    asked = [f"u{user}" for user in range(0, 120, 2)]
+    expected = {}
+    for user in asked:
+        weights = Counter()
+        for item in likes[user][-4:]:
+            for other in likes:
+                weights.update(likes[other] if item in likes[other] and other != user else [])
+        free = [item for item in weights if item in set(known) - rated[user]]
+        if free:
+            expected[user] = sorted(free, key=lambda item: (-weights[item], item))[:candidates]
+    chosen = _SQL["chosen"].format(source=_SQL["co_liked"])
+    found = query(chosen, users=asked, candidates=candidates, history_length=4, **paths).to_pylist()
+    assert {row["user_id"]: row["item_ids"] for row in found} == expected
+
+
+def test_co_liked_items_of_many_users_are_counted_once_for_all(tmp_path):
+    paths = write(tmp_path, drawn(150_000, 2_000, 1_000, 1), [(f"i{item}", [], None) for item in range(1_000)])
+    begun = time.process_time()
+    chosen = _SQL["chosen"].format(source=_SQL["co_liked"])
+    users = [f"u{user}" for user in range(2_000)]
+    assert query(chosen, users=users, candidates=20, history_length=12, **paths).num_rows == 2_000
+    assert time.process_time() - begun < 10  # every like of every such person for every user: twice that and more
 
 
 def test_a_declared_table_of_candidates(tmp_path):
