@@ -71,7 +71,7 @@ def _widths(users: int, drawn: int) -> list[Figure]:
             aucs.append(roc_auc_score(labels[chosen], scores[chosen]))
         low, high = np.quantile(aucs, [0.025, 0.975])
         ours = auc_interval(labels, scores, groups=np.arange(len(labels)) // size, replicates=REPLICATES)
-        share = (ours.high - ours.low) / (high - low)
+        share = float((ours.high - ours.low) / (high - low))
         named = f"{users:,} users of {size}: width of the interval, in that of {drawn} resamples"
         found += [Figure(named, share, 1.15, at_most=True), Figure(named, share, 0.85)]
     return found

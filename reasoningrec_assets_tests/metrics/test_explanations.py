@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -329,8 +330,49 @@ def test_reasons_that_do_not_heed_the_user_are_told_by_a_swapped_history(tables:
     assert found == {"swapped_score_change": (pytest.approx(4 / 3), 3), "swapped_rouge_l": (pytest.approx(0.5), 2)}
 
 
-@given(st.lists(st.tuples(st.text("ab c,.", max_size=30), st.text("ab c,.", max_size=30)), min_size=1, max_size=8))
+WORDS = ["the", "user", "liked", "dramas", "Drama", "don't", "sci-fi", "1995", "9/10", "R2-D2", "U.S.", "well-made", "really"]
+OTHER = [
+    "naïve",
+    "Amélie",
+    "«Alien»",
+    "“The",
+    "Piano”",
+    "İstanbul",
+    "Straße",
+    "用户",
+    "喜欢",
+    "ё",
+    "½",
+    "x_y",
+    "__",
+    "…",
+    "—",
+    "😀",
+]
+
+
+def texts(words: list[str]) -> st.SearchStrategy[str]:
+    """Words between blanks and punctuation, as sentences have them."""
+    gaps = st.sampled_from([" ", " ", " ", ", ", ". ", "; ", " - ", "\n", "! ", ": "])
+    return st.lists(st.tuples(st.sampled_from(words), gaps), max_size=25).map(lambda parts: "".join(itertools.chain(*parts)))
+
+
+@given(st.lists(st.tuples(texts(WORDS), texts(WORDS)), min_size=1, max_size=8))
 def test_rouge_l_equals_googles(pairs: list[tuple[str, str]]) -> None:
     scorer = RougeScorer(["rougeL"])
+    expected = [scorer.score(reference, candidate)["rougeL"].fmeasure for candidate, reference in pairs]
+    assert rouge_l(*zip(*pairs, strict=True)) == pytest.approx(expected)
+
+
+class Letters:
+    """A tokenizer for Google's scorer that, unlike its own, keeps the letters of all languages."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return "".join(char if char.isalnum() else " " for char in text.lower()).split()
+
+
+@given(st.lists(st.tuples(texts(WORDS + OTHER), texts(WORDS + OTHER)), min_size=1, max_size=8))
+def test_rouge_l_equals_googles_on_words_of_any_script(pairs: list[tuple[str, str]]) -> None:
+    scorer = RougeScorer(["rougeL"], tokenizer=Letters())
     expected = [scorer.score(reference, candidate)["rougeL"].fmeasure for candidate, reference in pairs]
     assert rouge_l(*zip(*pairs, strict=True)) == pytest.approx(expected)
