@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reasoningrec_assets.errors import PermanentError
-from reasoningrec_assets.metrics.intervals import Floats, Groups, Interval, bootstrap, group_codes, influenced, many
+from reasoningrec_assets.metrics.intervals import Floats, Groups, Interval, bootstrap, group_codes
 
 _BINS = 4096  # of a large sample's scores, for the interval alone: the AUC itself is exact
 
@@ -51,8 +51,6 @@ def auc_interval(
     ranks, codes = rankdata(values), group_codes(groups, len(liked))
     right = placements(liked, ranks)
     value, users = float(right[liked].mean()), int(codes.max()) + 1
-    if many(np.bincount(codes, 1 / sizes)):
-        return influenced(value, np.bincount(codes, (right - value) / sizes), replicates, seed)
     # replicates are weighted sums over runs of equal scores; of a large sample over bins of near ones
     bins = np.unique(ranks if len(ranks) <= 10 * _BINS else ranks * _BINS // len(ranks), return_inverse=True)[1]
     count = int(bins.max()) + 1
@@ -66,4 +64,5 @@ def auc_interval(
         pairs = positive.sum(axis=0) * negative.sum(axis=0)
         return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
-    return bootstrap(value, weighted_auc, np.ones(users), replicates, seed, width=2 * count)
+    shares, influence = (np.bincount(codes, parts / sizes) for parts in (np.ones(len(liked)), right - value))
+    return bootstrap(value, weighted_auc, shares, influence, replicates, seed, width=2 * count)
