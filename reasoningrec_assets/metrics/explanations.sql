@@ -24,7 +24,7 @@ CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_repla
 -- do not tell is null.
 WITH answers AS (
     SELECT row_number() OVER (ORDER BY method, user_id, target_item_id) AS row, method, user_id, target_item_id,
-        score > 0 AS predicted, trim(explanation) AS text
+        score > 0 AS predicted, trim(explanation::VARCHAR) AS text
     FROM read_parquet($predictions) SEMI JOIN (FROM read_parquet($windows) WHERE split = 'test') USING (user_id, target_item_id)
     WHERE split = 'test' AND explanation IS NOT NULL
 ), catalogue AS (

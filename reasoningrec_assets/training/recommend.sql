@@ -65,3 +65,7 @@ FROM ({source}) AS found
 WHERE EXISTS (FROM read_parquet($items) AS known WHERE known.item_id = found.item_id)
     AND NOT EXISTS (FROM read_parquet($events) AS rated WHERE rated.user_id = found.user_id AND rated.item_id = found.item_id)
 GROUP BY user_id
+
+-- name: checked
+SELECT shown.*, target_item_id AS item_id, stated, titles_not_shown, titles_unknown, copied, not_english
+FROM read_parquet($shown) AS shown LEFT JOIN flags USING (user_id, target_item_id)
