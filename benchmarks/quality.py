@@ -158,7 +158,7 @@ def predictions(variant: str, seed: int) -> Path:
         if not adapter.exists():
             train_adapter(
                 encoded["train"],
-                encoded["valid"],
+                encoded["valid"] if settings.epochs > 1 else [],  # of one epoch there is none to choose
                 base=base,
                 chat=chat,
                 settings=settings,

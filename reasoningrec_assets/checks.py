@@ -13,7 +13,8 @@ import dagster as dg
 from reasoningrec_assets import sql
 from reasoningrec_assets.assets import evaluation
 from reasoningrec_assets.assets.materialize import sync_catalogue
-from reasoningrec_assets.datasets import probes, registry
+from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.datasets.probes import FORBIDDEN, PROBES
 from reasoningrec_assets.lake.receipts import CheckReceipt
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.probes import label_from_text
@@ -22,7 +23,7 @@ from reasoningrec_assets.resources.lake import LakeResource
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _SQL = sql.statements(__file__)
 _HOLDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-_HOLDS |= {name: query.splitlines()[0][3:] for name, query in probes.FORBIDDEN.items()}
+_HOLDS |= {name: query.splitlines()[0][3:] for name, query in FORBIDDEN.items()}
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class _Check:
 
 _WORDS = _Check("word_limit", None, lambda f: f["generation_over_word_limit_share"] <= 0.1, _WARN)
 _SAFE = _Check("leak_safe", None, lambda f: f["leak_safe"] == 1, _WARN)
-_REPEATED = _Check("repeated_test_rows", probes.REPEATED_TEST_ROWS, lambda f: f["repeated_test_share"] <= 0.01, _WARN)
-_HALVES = _Check("first_half_without_label", probes.FIRST_HALVES, lambda f: f.get("auc_all_low", 0) <= 0.6, _WARN, ("all",))
-_SIDES = ("single_rater", "others")
-_LEAK = _Check("description_without_own_review", probes.TARGET_DESCRIPTIONS, lambda f: f.get("lead_low", 0) <= 0.05, sides=_SIDES)
+_REPEATED = _Check("repeated_test_rows", PROBES["repeated_test_rows"], lambda f: f["repeated_test_share"] <= 0.01, _WARN)
+_HALVES = _Check("first_half_without_label", PROBES["first_halves"], lambda f: f.get("auc_all_low", 0) <= 0.6, _WARN, ("all",))
+_TOLD, _SIDES = PROBES["target_descriptions"], ("single_rater", "others")
+_LEAK = _Check("description_without_own_review", _TOLD, lambda f: f.get("lead_low", 0) <= 0.05, sides=_SIDES)
 _OWN = {
-    "interaction_windows": [*itertools.starmap(_Check, probes.FORBIDDEN.items()), _REPEATED],
-    "item_reviews": [_Check("no_review_of_a_target", probes.TARGET_REVIEWS), _SAFE],
+    "interaction_windows": [*itertools.starmap(_Check, FORBIDDEN.items()), _REPEATED],
+    "item_reviews": [_Check("no_review_of_a_target", PROBES["target_reviews"]), _SAFE],
     "item_descriptions": [_WORDS, _LEAK],
     "user_profiles": [_WORDS],
     "reasoning_labels": [_WORDS, _HALVES],

@@ -30,6 +30,24 @@ def test_a_benchmark_runs(name):
     quick(name)
 
 
+def test_metrics_are_those_of_scikit_learn():
+    figures = quick("metrics")
+    held = [line for line in figures if "width of the interval" in line or "difference" in line]
+    assert len(held) == 5
+    assert not [line for line in held if "MISSED" in line]  # unlike seconds, they mean something however little is done
+
+
+def test_bertscores_are_those_of_bert_score():
+    (off,) = [line for line in quick("bertscore") if "largest difference of F1" in line]
+    assert "MISSED" not in off
+
+
+def test_the_committed_leaderboards_are_computed_again():
+    figures = [line for line in quick("leaderboard") if "largest difference from the run's own AUC" in line]
+    assert figures
+    assert not [line for line in figures if "MISSED" in line]
+
+
 def test_some_faults_leave_nothing_wrong():
     figures = quick("faults")
     assert not [line for line in figures if "MISSED" in line]

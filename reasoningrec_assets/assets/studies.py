@@ -17,9 +17,9 @@ def _branch(variant: Variant) -> list[dg.AssetsDefinition]:
 
 
 BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
-# what the paper asks of a base model; K, the teacher and the loss have no part in a zero-shot answer
-_ASKED = {name: zero_shot_of(name, STUDIES[name]) for name in ("titles", "grounded", "no_profile", "no_description")}
-ZERO_SHOT = {f"zero_shot_{name}": asked for name, asked in {**_ASKED, "teacher": zero_shot_of("teacher", who=TEACHER)}.items()}
+_ASKED = ("titles", "label_only", "grounded", "no_profile", "no_description")  # where K, the teacher and the loss play no part
+ZERO_SHOT = {f"zero_shot_{name}": zero_shot_of(name, STUDIES[name]) for name in _ASKED}
+ZERO_SHOT["zero_shot_teacher"] = zero_shot_of("teacher", who=TEACHER)
 # by the name that their rows carry, and their adapters
 TRAINED = {name: branch[-1] for name, branch in BRANCHES.items() if not STUDIES[name].given}
 ADAPTERS = {name: branch[-2] for name, branch in BRANCHES.items() if not STUDIES[name].given}

@@ -59,9 +59,8 @@ def taught(task: Task, table: pa.Table) -> NDArray[np.bool_]:
     if "sft_splits" not in task.tables:
         return train
     rows = query("SELECT user_id, target_item_id FROM read_parquet($only) WHERE split = 'train'", only=task.tables["sft_splits"])
-    chosen = {*zip(*(rows[name].to_pylist() for name in ("user_id", "target_item_id")), strict=True)}
-    keys = zip(*(table[name].to_pylist() for name in ("user_id", "target_item_id")), strict=True)
-    return train & np.fromiter((key in chosen for key in keys), dtype=bool, count=len(train))
+    chosen, asked = (zip(one["user_id"].to_pylist(), one["target_item_id"].to_pylist(), strict=True) for one in (rows, table))
+    return train & np.fromiter(map({*chosen}.__contains__, asked), dtype=bool, count=len(train))
 
 
 def predictions_table(task: Task, rows: pa.Table, scores: NDArray[np.float64]) -> pa.Table:

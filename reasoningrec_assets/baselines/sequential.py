@@ -4,6 +4,7 @@ A history is a sequence of items, each with what the user thought of it; the ans
 published comparison applied a sigmoid twice and mixed users in a batch: here the loss takes logits, and a row is one user's.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,16 +51,6 @@ class _Caser(nn.Module):
         return (self.dense(torch.cat([*runs, self.columns(image).flatten(1)], 1)) * target).sum(1)
 
 
-def sasrec(task: Task) -> Made:
-    """SASRec's logit of the target after the shown history."""
-    return _trained(task, _SASRec)
-
-
-def caser(task: Task) -> Made:
-    """Caser's logit of the target after the shown history."""
-    return _trained(task, _Caser)
-
-
 def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
     windows, events = task.tables["interaction_windows"], task.tables["cleaned_interactions"]
     sql = SQL["histories" if "sft_splits" in task.tables else "sequences"].format(**SQL)
@@ -96,3 +87,6 @@ def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
     with torch.inference_mode():
         parts = [logits(part).double() for part in torch.from_numpy(asked).split(4096)] if len(asked) else [torch.empty(0)]
     return predictions_table(task, table.take(pa.array(asked)), torch.cat(parts).numpy()), {"train_rows": float(len(learned))}
+
+
+sasrec, caser = partial(_trained, kind=_SASRec), partial(_trained, kind=_Caser)  # their logit of the target after the history

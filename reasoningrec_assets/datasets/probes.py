@@ -2,11 +2,7 @@
 
 from reasoningrec_assets.sql import statements
 
-_SQL = statements(__file__)
+PROBES = statements(__file__)
 # What must not be in `interaction_windows`, by check: all figures count such rows, and the first line says what holds without.
 _NAMES = ("target_not_in_own_history", "nothing_later_than_target", "no_example_in_two_splits", "targets_per_user")
-FORBIDDEN = {name: _SQL[name] for name in _NAMES}
-REPEATED_TEST_ROWS = _SQL["repeated_test_rows"]
-TARGET_REVIEWS = _SQL["target_reviews"]
-TARGET_DESCRIPTIONS = _SQL["target_descriptions"]
-FIRST_HALVES = _SQL["first_halves"]
+FORBIDDEN = {name: PROBES[name] for name in _NAMES}

@@ -24,8 +24,10 @@ def recalibrated(valid_scores: ArrayLike, valid_labels: ArrayLike, scores: Array
 
 
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal width (Guo et al. 2017): mean distance of confidence and frequency."""
+    """Expected calibration error over bins of equal width (Guo et al. 2017): mean distance of confidence and frequency.
+
+    A probability at an edge belongs to the bin below it, as there and in scikit-learn's `calibration_curve`.
+    """
     truth, found = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    place = np.minimum((found * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=found - truth, minlength=bins)
-    return float(np.abs(gaps).sum() / len(found))
+    place = np.digitize(found, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    return float(np.abs(np.bincount(place, weights=found - truth)).sum() / len(found))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.metrics.intervals import Groups, group_codes
+from reasoningrec_assets.metrics.ranking import placements
 
 
 class Comparison(NamedTuple):
@@ -35,13 +36,10 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Group
     likes, dislikes = int(liked.sum()), int((~liked).sum())
     if min(likes, dislikes) < 2:
         return None
-    ranks = rankdata(scores, axis=1)
-    of_likes = (ranks[:, liked] - rankdata(scores[:, liked], axis=1)) / dislikes
-    of_dislikes = 1 - (ranks[:, ~liked] - rankdata(scores[:, ~liked], axis=1)) / likes
-    difference = float(np.subtract(*of_likes.mean(axis=1)))
-    parts = np.empty(len(liked))
-    for mine, rows, count in ((liked, of_likes, likes), (~liked, of_dislikes, dislikes)):
-        parts[mine] = (rows[0] - rows[1] - difference) / np.sqrt(count * (count - 1))
+    one_right, other_right = (placements(liked, ranks) for ranks in rankdata(scores, axis=1))
+    gaps, sizes = one_right - other_right, np.where(liked, likes, dislikes)
+    difference = float(gaps[liked].mean())
+    parts = (gaps - difference) / np.sqrt(sizes * (sizes - 1))
     error = float(np.linalg.norm(np.bincount(group_codes(groups, len(liked)), parts)))
     if difference and not error:
         return None

@@ -6,8 +6,11 @@ CREATE OR REPLACE TEMP MACRO full_name(title) AS array_to_string(words(regexp_re
 CREATE OR REPLACE TEMP MACRO short_name(name) AS regexp_replace(name, '^(the|a|an) ', '');
 CREATE OR REPLACE TEMP MACRO quotation() AS '["“«]\s*([\p{Lu}\p{Lo}\p{N}][^"“”«»]*)["”»]';
 CREATE OR REPLACE TEMP MACRO numbers(name) AS regexp_extract_all(name, '\d+|\b[ivx]+\b');
-CREATE OR REPLACE TEMP MACRO about_target(text, name) AS contains(' ' || array_to_string(words(text), ' ') || ' ', ' ' || name || ' ')
-    OR regexp_matches(text, '\b(this|the (target|next)) (movie|film|series|book|game|item|product|title|one)\b|\bthe target\b|^prediction:');
+CREATE OR REPLACE TEMP MACRO about_target(clause) AS
+    regexp_matches(clause, '0target0|\b(this|the (target|next)) (movie|film|series|book|game|item|product|title|one)\b|\bthe target\b|^prediction:');
+-- A text in order: each quotation and each word, with what stands between it and the next one.
+CREATE OR REPLACE TEMP MACRO tokens(text) AS
+    regexp_extract_all(text, '(' || quotation() || '|[\p{L}\p{M}\p{N}]+)[^\p{L}\p{M}\p{N}"“«]*|[^\p{L}\p{M}\p{N}]');
 -- The opinions that a clause holds in lower case, in their order: denied dislike is liking, denied liking is dislike, and
 -- "films like it" holds none.
 CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_replace(regexp_replace(regexp_replace(clause,
@@ -30,12 +33,14 @@ SELECT $method, user_id, target_item_id, input FROM read_parquet($path) AS promp
 -- do not tell is null.
 WITH answers AS (
     SELECT row_number() OVER (ORDER BY method, user_id, target_item_id) AS row, method, user_id, target_item_id,
-        score > 0 AS predicted, trim(explanation) AS text
+        score > 0 AS predicted, trim(explanation::VARCHAR) AS text
     FROM read_parquet($predictions) SEMI JOIN (FROM read_parquet($windows) WHERE split = 'test') USING (user_id, target_item_id)
     WHERE split = 'test' AND explanation IS NOT NULL
 ), catalogue AS (
-    SELECT item_id, full_name(title) AS written, short_name(written) AS name FROM read_parquet($items) WHERE written <> ''
+    SELECT item_id, title, year::VARCHAR AS year, full_name(title) AS written, short_name(written) AS name
+    FROM read_parquet($items) WHERE written <> ''
 ), names AS (SELECT DISTINCT name FROM catalogue
+), forms AS (SELECT DISTINCT unnest([written, name]) AS form, name, year FROM catalogue
 ), windows AS (
     SELECT user_id, target_item_id, list_append(history_item_ids, target_item_id) AS item_ids,
         format('The user would {{}} "{}", after liking {} of {} before it.', 
@@ -47,55 +52,79 @@ WITH answers AS (
     FROM (SELECT row, target_item_id, unnest(item_ids) AS item_id FROM answers JOIN windows USING (user_id, target_item_id))
     JOIN catalogue USING (item_id) GROUP BY row, name
 ),
+-- A quotation mark inside a title ends the quotation that it stands in, in prompts as in answers: it is read as a blank.
+plain AS (
+    SELECT row, coalesce(list_reduce(list(title ORDER BY len(title) DESC, title) FILTER (title IS NOT NULL),
+        lambda said, title: replace(said, title, translate(title, '"“”«»', '     ')), text), text) AS text
+    FROM answers LEFT JOIN (SELECT DISTINCT title FROM catalogue WHERE regexp_matches(title, '["“”«»]')) ON contains(text, title)
+    GROUP BY row, text
+), tokens AS (
+    SELECT row, tokens(text) AS tokens, list_transform(tokens, lambda token: regexp_extract(token, '^[\p{L}\p{M}\p{N}]+')) AS said FROM plain
+), placed AS (
+    SELECT row, unnest(tokens) AS token, generate_subscripts(tokens, 1) AS place, regexp_extract(token, '^' || quotation(), 1) AS span FROM tokens
+),
 -- Quoted words that begin as a title does: as they stand and, if that is none, up to a colon or full stop, since genres follow, or
 -- a quotation was never closed.
 readings AS (
-    SELECT row, span, short_name(full_name(part)) AS name, place
-    FROM (SELECT row, unnest(regexp_extract_all(text, quotation(), 1)) AS span FROM answers),
-        LATERAL (SELECT unnest([span, regexp_replace(span, '\s*(\([^()]*\))?[:;.] .*$', '')]) AS part, unnest([1, 2]) AS place)
+    SELECT row, place, part, short_name(full_name(part)) AS name, choice
+    FROM placed, LATERAL (SELECT unnest([span, regexp_replace(span, '\s*(\([^()]*\))?[:;.] .*$', '')]) AS part, unnest([1, 2]) AS choice)
     WHERE name <> '' AND (len(words(name)) <= 12 OR name IN (FROM names))
 ),
 -- A reading that is no title may be one misspelt: few letters differ, but no number and neither end, as in sequels and plurals.
 resolved AS (
-    SELECT row, span, place, readings.name AS said, coalesce(names.name, (
+    SELECT row, place, part, choice, readings.name AS said, coalesce(names.name, (
         SELECT arg_min(near.name, levenshtein(near.name, readings.name)) FROM names AS near
         WHERE near.name[1] = readings.name[1] AND near.name[-1] = readings.name[-1] AND numbers(near.name) = numbers(readings.name)
             AND abs(len(near.name) - len(readings.name)) <= 2 AND levenshtein(near.name, readings.name) <= least(len(near.name) // 6, 2)
     )) AS title
     FROM readings LEFT JOIN names USING (name)
 ),
--- Outside of quotes, two words or more that are a title and written as a name; of titles that overlap, the longest.
-unquoted AS (
-    SELECT row, regexp_extract_all(regexp_replace(text, quotation(), ' 0quoted0 ', 'g'), '[\p{L}\p{M}\p{N}]+') AS cased FROM answers
-), runs AS (
-    SELECT row, name, first, last
+-- Outside of quotes, words are a title where its year follows, or where they are two or more that are written as a name, and not
+-- with a sequel's number. One word with a capital is the target's title at most, and never "I" or the first of a sentence.
+runs AS (
+    SELECT row, first, last, name, bool_or(coalesce(after = year, false)) OR last > first AS certain
     FROM (
-        SELECT row, first, first + size - 1 AS last, array_to_string(cased[first : last], ' ') AS run
-        FROM (SELECT row, cased, unnest(generate_series(1, len(cased))) AS first FROM unquoted)
-        CROSS JOIN (SELECT DISTINCT len(words(written)) AS size FROM catalogue)
-        WHERE size BETWEEN 2 AND 12 AND last <= len(cased)
-    ) JOIN (SELECT DISTINCT written, name FROM catalogue) ON written = lower(run)
-    WHERE regexp_matches(run, '^[\p{Lu}\p{Lo}\p{N}](.* )?[\p{Lu}\p{Lo}\p{N}][^ ]*$')
-), named AS (
-    SELECT row, name FROM runs WHERE NOT EXISTS (
+        SELECT row, first, first + size - 1 AS last, array_to_string(said[first : last], ' ') AS run, said[last + 1] AS after,
+            if(size > 1, regexp_matches(run, '^[\p{Lu}\p{Lo}\p{N}].* [\p{Lu}\p{Lo}\p{N}][^ ]*$'), regexp_matches(run, '^[\p{Lu}\p{Lo}]') AND run <> 'I'
+                AND regexp_matches(tokens[first - 1], '^[\p{L}\p{M}\p{N}"“«]') AND NOT regexp_matches(tokens[first - 1], '[.!?:][^\p{L}\p{M}\p{N}]*$')
+            ) AND NOT (ends_with(tokens[last], ' ') AND regexp_matches(coalesce(after, ''), '^(\d\d?|[IVX]{2,}|[VX])$')) AS capital
+        FROM (SELECT *, unnest(generate_series(1, len(said))) AS first FROM tokens)
+        CROSS JOIN (SELECT DISTINCT len(words(form)) AS size FROM forms)
+        WHERE size <= 12 AND last <= len(said)
+    ) JOIN forms ON form = lower(run) LEFT JOIN shown USING (row, name)
+    WHERE after = year OR capital AND (last > first OR target) GROUP BY row, first, last, name
+),
+-- Of titles that overlap, the longest. What of a quotation is no part of its title stays in the text.
+mentions AS (
+    SELECT row, first, last, name, certain, NULL AS part FROM runs WHERE NOT EXISTS (
         FROM runs AS longer WHERE longer.row = runs.row AND longer.first <= runs.first AND longer.last >= runs.last
             AND longer.last - longer.first > runs.last - runs.first
     )
-    UNION SELECT row, coalesce(arg_min(title, place) FILTER (title IS NOT NULL), arg_max(said, place)) FROM resolved GROUP BY row, span
+    UNION ALL SELECT row, place, place, coalesce(arg_min(title, choice) FILTER (title IS NOT NULL), arg_max(said, choice)), true,
+        coalesce(arg_min(part, choice) FILTER (title IS NOT NULL), arg_max(part, choice))
+    FROM resolved GROUP BY row, place
+), named AS (SELECT DISTINCT row, name FROM mentions WHERE certain
 ), titles AS (
     SELECT row, count(*) AS titles_named, coalesce(list(name ORDER BY name) FILTER (names.name IS NULL), []) AS titles_unknown,
         coalesce(list(name ORDER BY name) FILTER (names.name IS NOT NULL AND shown.name IS NULL), []) AS titles_not_shown
     FROM named LEFT JOIN names USING (name) LEFT JOIN shown USING (row, name) GROUP BY row
 ),
+-- Titles may hold commas and opinions: in their places stand marks, which say whether they are the target's.
+marked AS (
+    SELECT placed.row, string_agg(CASE WHEN mark IS NULL THEN token WHEN place < last THEN '' WHEN part IS NULL THEN regexp_replace(token, '^[\p{L}\p{M}\p{N}]+', mark)
+        ELSE replace(token, span, mark || span[len(part) + 1 :]) END, '' ORDER BY place) AS text
+    FROM placed LEFT JOIN (SELECT mentions.*, if(target, '0target0', '0title0') AS mark FROM mentions LEFT JOIN shown USING (row, name)) AS found
+        ON found.row = placed.row AND place BETWEEN first AND last
+    GROUP BY placed.row
+),
 -- What a text says of its target: the last opinion in a clause about it, or else in a sentence about it.
 clauses AS (
-    SELECT row, place, generate_subscripts(parts, 1) AS part, about_target(unnest(parts), name) AS own, opinions(unnest(parts)) AS held
+    SELECT row, place, generate_subscripts(parts, 1) AS part, about_target(unnest(parts)) AS own, opinions(unnest(parts)) AS held
     FROM (
         SELECT row, generate_subscripts(sentences, 1) AS place, unnest(sentences) AS sentence,
             regexp_split_to_array(sentence, ',|\b(but|although|though|because|while|since|whereas|despite|so|as)\b') AS parts
-        FROM (SELECT row, regexp_split_to_array(lower(text), '[.!?;]+(\s|$)|\n') AS sentences FROM answers)
-    ) JOIN (SELECT row, name FROM shown WHERE target) USING (row)
-    WHERE about_target(sentence, name)
+        FROM (SELECT row, regexp_split_to_array(lower(text), '[.!?;]+(\s|$)|\n') AS sentences FROM marked)
+    ) WHERE about_target(sentence)
 ), stated AS (
     SELECT row, arg_max(NOT regexp_matches(held[-1], '^(dislik|hate|disappoint|avoid|bor)|no$'), (own, place, part)) AS stated
     FROM clauses WHERE held <> [] GROUP BY row
@@ -113,7 +142,7 @@ SELECT method, user_id, target_item_id, text, predicted, stated, coalesce(titles
     len(regexp_extract_all(text, '[^\p{Latin}\P{L}]')) * 2 > len(regexp_extract_all(text, '\p{L}'))
         OR len(own) >= 6 AND len(list_filter(own, lambda word: word IN ('the', 'and', 'of', 'to', 'is', 'with', 'that', 'this', 'they', 'user', 'for')))
             < 0.1 * len(own) AS not_english
-FROM (SELECT *, words(regexp_replace(text, quotation(), ' ', 'g')) AS own FROM answers)
+FROM (SELECT answers.*, words(regexp_replace(plain.text, quotation(), ' ', 'g')) AS own FROM answers JOIN plain USING (row))
 LEFT JOIN windows USING (user_id, target_item_id) LEFT JOIN titles USING (row) LEFT JOIN stated USING (row) LEFT JOIN copied USING (row)
 
 -- name: figures

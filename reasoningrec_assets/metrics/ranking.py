@@ -27,33 +27,42 @@ def auc(labels: ArrayLike, scores: ArrayLike, *, method: str = "unnamed") -> flo
     return auc_interval(labels, scores, replicates=0, method=method).value
 
 
+def placements(liked: NDArray[np.bool_], ranks: Floats) -> Floats:
+    """The chance that each row, by its midrank among all, is on the right side of one of the other class, ties counting half."""
+    from scipy.stats import rankdata
+
+    right = np.empty(len(liked))
+    right[liked] = (ranks[liked] - rankdata(ranks[liked])) / (~liked).sum()
+    right[~liked] = 1 - (ranks[~liked] - rankdata(ranks[~liked])) / liked.sum()
+    return right
+
+
 def auc_interval(
     labels: ArrayLike, scores: ArrayLike, *, groups: Groups = None, replicates: int = 1000, seed: int = 0, method: str = "unnamed"
 ) -> Interval:
     """The AUC with a 95 % interval over ``groups``, users; replicates of one class are left out, and counted in `Interval`."""
-    truth, values = checked(labels, scores, method)
-    if not len(truth) or truth.all() or not truth.any():
+    from scipy.sparse import csr_array
+    from scipy.stats import rankdata
+
+    liked, values = checked(labels, scores, method)
+    sizes = np.where(liked, liked.sum(), (~liked).sum())
+    if not len(liked) or sizes.max() == len(liked):
         return Interval(None)
-    # The scores are sorted once; replicates are weighted sums over that order, in blocks of bounded memory.
-    order = np.argsort(values, kind="stable")
-    liked, ascending = truth[order], values[order]
-    # Where each run of equal scores starts. Compared, not subtracted: inf - inf is NaN, and two infinite scores are a tie.
-    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
+    ranks, codes = rankdata(values), group_codes(groups, len(liked))
+    right = placements(liked, ranks)
+    value, users = float(right[liked].mean()), int(codes.max()) + 1
+    # replicates are weighted sums over runs of equal scores; of a large sample over bins of near ones
+    bins = np.unique(ranks if len(ranks) <= 10 * _BINS else ranks * _BINS // len(ranks), return_inverse=True)[1]
+    count = int(bins.max()) + 1
+    cells = csr_array((np.ones(len(bins)), (bins + count * liked, codes)), shape=(2 * count, users))
 
     def weighted_auc(weights: Floats) -> Floats:
-        positive = np.add.reduceat(weights * liked, starts, axis=1)
-        negative = np.add.reduceat(weights * ~liked, starts, axis=1)
+        negative, positive = np.split(cells @ weights.T, 2)
         # A liked row wins against every disliked row in a lower bin, and half of those in its own.
-        below = np.cumsum(negative, axis=1) - negative
-        wins = (positive * (below + negative / 2)).sum(axis=1)
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        below = np.cumsum(negative, axis=0) - negative
+        wins = (positive * (below + negative / 2)).sum(axis=0)
+        pairs = positive.sum(axis=0) * negative.sum(axis=0)
         return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
-    value = float(weighted_auc(np.ones((1, len(liked))))[0])
-    codes, sizes = group_codes(groups, len(truth))[order], 1
-    if len(liked) > 10 * _BINS and codes.max() + 1 == len(liked):
-        # Each user has one row: those of a class with scores near each other are alike, and their weights' sum is one draw.
-        bins = np.repeat(starts * _BINS // len(liked), np.diff(starts, append=len(liked)))
-        cells, sizes = np.unique(2 * bins + liked, return_counts=True)
-        liked, codes, starts = cells % 2 == 1, np.arange(len(cells)), np.flatnonzero(np.diff(cells // 2, prepend=-1))
-    return bootstrap(value, weighted_auc, codes, sizes=sizes, replicates=replicates, seed=seed)
+    shares, influence = (np.bincount(codes, parts / sizes) for parts in (np.ones(len(liked)), right - value))
+    return bootstrap(value, weighted_auc, shares, influence, replicates, seed, width=2 * count)

@@ -82,7 +82,7 @@ def _cut(packed: Pack, laid: Sequence[tuple[int, int]], call: int) -> None:
     while place < len(laid):
         before = laid[place][1]
         path = packed.paths[segment_of[before]] if before >= 0 else ()
-        together = tuple(map(sum, zip(last, families[place], strict=True)))
+        together = (last[0] + families[place][0], last[1] + families[place][1], last[2] + families[place][2])
         alone = not _pays(*families[place], call)
         if alone or before != beside or not _pays(*together, call):
             packed.paths.append((*path, len(packed.paths)))

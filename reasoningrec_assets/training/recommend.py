@@ -73,22 +73,24 @@ def recommend(
     chosen = _SQL["chosen"].format(source=_SQL[settings.source if settings.source in SOURCES else "table"])
     items = {row["user_id"]: row["item_ids"] for row in query(chosen, **values).to_pylist()}
     fresh, device = [row | {"items": items[row["user_id"]]} for row in people if row["user_id"] in items], None
+    if bare := sorted({*asked} - items.keys()):
+        log(f"{len(bare)} users get no row: {settings.source} has no item that they have not rated, such as for {bare[0]}")
+    counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(bare)}
+    figures = Counter[str](counts | {"users_unknown": len(unknown)})
     if fresh:
         with open_student() as (answer, device):
             for start in range(0, len(fresh), _USERS_TOGETHER):
-                made = _recommended(dataset, inputs, settings, answer, fresh[start : start + _USERS_TOGETHER])
+                made, told = _recommended(dataset, inputs, settings, answer, fresh[start : start + _USERS_TOGETHER])
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
+                figures.update({name: value for name, value in told.items() if not name.endswith(("_share", "_per_second"))})
     rows.sort(key=lambda row: (row["user_id"], row["rank"]))
-    counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(asked) - len(fresh)}
-    counts["users_unknown"] = len(unknown)
-    figures = {name: float(count) for name, count in counts.items()}
-    return Output(TABLES["recommendations"].table(rows), figures, prompts=STUDENT_TEMPLATES, device=device)
+    return Output(TABLES["recommendations"].table(rows), dict(figures), prompts=STUDENT_TEMPLATES, device=device)
 
 
 def _recommended(
     dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, answer: Answering, people: Sequence[Row]
-) -> list[Row]:
-    """The best candidates of some users, best first, with what `flagged` finds in their explanations."""
+) -> tuple[list[Row], Any]:
+    """The best candidates of some users, with what `flagged` finds in their explanations, and the figures of the answers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -106,12 +108,9 @@ def _recommended(
             rows[place] |= found | {"candidates": len(rows[place]["items"]), "dataset": dataset.name, "method": "student"}
         return [place for place, row in enumerate(rows) if row["rank"] <= settings.explained]
 
-    _, texts, _ = answer(rows, best)
-    made: list[Row] = [row | {"explanation": texts.get(window_name(row))} for row in rows if row["rank"] <= settings.top]
-    said: dict[tuple[str, str], Row] = {}
-    if texts:
-        shown = inputs.scratch / "shown.parquet"  # all that `flagged` reads of predictions, windows and prompts
-        pq.write_table(pa.Table.from_pylist(made), shown)
-        flags = query("FROM flags", on=flagged([shown], shown, Texts(inputs["items"], {"student": shown}, shown))).to_pylist()
-        said = {(flag["user_id"], flag["target_item_id"]): flag for flag in flags}
-    return [row | {"item_id": (item := row["target_item_id"])} | said.get((row["user_id"], item), {}) for row in made]
+    _, texts, figures = answer(rows, best)
+    made = [row | {"explanation": texts.get(window_name(row))} for row in rows if row["rank"] <= settings.top]
+    shown = inputs.scratch / "shown.parquet"  # all that `flagged` reads of predictions, windows and prompts
+    pq.write_table(pa.Table.from_pylist(made), shown)
+    on = flagged([shown], shown, Texts(inputs["items"], {"student": shown}, shown))
+    return query(_SQL["checked"], on=on, shown=shown).to_pylist(), figures

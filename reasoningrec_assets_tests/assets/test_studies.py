@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,6 +115,22 @@ def test_a_student_is_asked_on_the_base_that_it_was_trained_on_with_no_more_than
 
 
 @pytest.mark.slow
+def test_a_base_is_asked_in_every_form_of_the_papers_prompts(pipeline):
+    keys = {key.to_user_string() for key in pipeline.definitions.resolve_all_asset_keys()}
+    asked = {key.split("/")[1] for key in keys if key.startswith("zero_shot/")}
+    forms = {
+        "titles": "no text",
+        "no_profile": "descriptions",
+        "no_description": "profile",
+        "label_only": "both",
+        "student": "all",
+    }
+    assert forms.keys() <= asked
+    graph = pipeline.definitions.resolve_asset_graph()
+    splits = graph.get(dg.AssetKey(["zero_shot", "label_only", "predictions"])).parent_keys
+    assert splits == {dg.AssetKey(["study", "label_only", "sft_splits"])}
+
+
 def test_the_zero_shot_teacher_is_the_model_that_wrote_the_reasonings(pipeline):
     key = "zero_shot/teacher/predictions"
     no_student = {"training": {"base_model": "pypi:not-a-model==1"}}

@@ -71,7 +71,7 @@ def by_date(make_dataset, tmp_path):
 def test_honest_windows_pass(leaky):
     assert leaky.rows
     assert leaky.found() == {}
-    assert leaky.figures(probes.REPEATED_TEST_ROWS) == {"repeated_test_share": 0}
+    assert leaky.figures(probes.PROBES["repeated_test_rows"]) == {"repeated_test_share": 0}
 
 
 def test_every_probe_says_what_it_is_for():
@@ -134,10 +134,10 @@ def test_an_example_that_stands_in_two_splits_is_found(leaky):
 def test_users_with_identical_sequences_are_found_among_the_test_rows(make_dataset, tmp_path):
     events = [(user, f"i{day}" if user < 3 else f"i{user}-{day}", 5, day) for user in range(10) for day in range(8)]
     twins = Leaky(make_dataset(), tmp_path, events)
-    assert twins.figures(probes.REPEATED_TEST_ROWS) == {"repeated_test_share": 0.3}
+    assert twins.figures(probes.PROBES["repeated_test_rows"]) == {"repeated_test_share": 0.3}
     assert twins.found() == {}
     alone = Leaky(make_dataset(one_user_per_sequence=True), tmp_path, events)
-    assert alone.figures(probes.REPEATED_TEST_ROWS) == {"repeated_test_share": 0}
+    assert alone.figures(probes.PROBES["repeated_test_rows"]) == {"repeated_test_share": 0}
 
 
 def test_one_row_more_than_the_protocol_gives_is_found(by_date):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -37,7 +38,14 @@ TITLES = {
     "river": "Wild River",
     "up": "Up in Smoke",
     "seven": "Seven Samurai, The",
+    "it": "It",
+    "sleep": "While You Were Sleeping",
+    "ugly": "Good, The Bad and The Ugly, The",
+    "trouble": "I Love Trouble",
+    "dundee": '"Crocodile" Dundee',
+    "frame": '5"x7" Frame, Black',
 }
+YEARS = {"it": 1990, "alien": 1979, "up": 1978}
 HISTORY = {"piano": True, "toy2": False, "wars": True, "city": True}
 PROMPT = 'Rated movies, oldest first:\n- liked: "Piano, The" (1993); Drama. A mute woman plays the piano on a wild coast.\nTarget movie:\n"Fargo"'
 
@@ -69,7 +77,9 @@ def tables(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "windows": table("windows", [key | more for key in keys], TABLES["interaction_windows"].arrow()),
             "texts": Texts(
                 items=table(
-                    "items", [{"item_id": i, "title": t, "genres": []} for i, t in TITLES.items()], TABLES["items"].arrow()
+                    "items",
+                    [{"item_id": i, "title": t, "genres": [], "year": YEARS.get(i)} for i, t in TITLES.items()],
+                    TABLES["items"].arrow(),
                 ),
                 prompts={
                     method: table(
@@ -139,6 +149,13 @@ NAMED = {
     "They saw Wild River.": (["wild river"], []),
     "The game was up: heat and an alien.": ([], []),
     "They saw Up in Smoke.": (["up in smoke"], []),
+    "They saw up in smoke (1978), and alien (1979).": (["alien", "up in smoke"], []),  # with its year
+    "They saw Toy Story 3 and Wild River II.": ([], []),  # sequels that the catalogue lacks are no title of it
+    "They saw Seven Samurai.": (["seven samurai"], []),
+    # as a prompt writes a title that holds quotation marks, and as a model may
+    'They liked ""Crocodile" Dundee" (1986) and "5"x7" Frame, Black".': (["5 x7 frame black", "crocodile dundee"], []),
+    'They liked "Crocodile" Dundee.': (["crocodile dundee"], []),
+    'They liked "Crocodile Dundee" and "Crocodiles".': (["crocodile dundee"], ["crocodiles"]),
     # quoted, and not as a title begins; or a sentence
     'They call it "dark" and "very slow".': ([], []),
     'They wrote "It is a film that one has to see once more than any other of them".': ([], []),
@@ -146,8 +163,54 @@ NAMED = {
 }
 
 
+OF_TARGET = {
+    # a longer title than the target's, shown or not
+    "toy1": {
+        'The user liked "Toy Story 2".': None,
+        "The user disliked Toy Story 2, a sequel.": None,
+        "The user disliked Toy Story 3, a sequel.": None,
+        "The user would enjoy Toy Story, having disliked Toy Story 2.": True,
+        'The user would enjoy "Toy Story" (1995), not "Toy Story 2", which they disliked.': True,
+    },
+    "wars": {"They disliked Star Wars: The Empire Strikes Back.": None, "They would like Star Wars: it is a classic.": True},
+    # a word like any other is a title in quotation marks, with its capital within a sentence, or with its year
+    "it": {
+        "They saw a comedy and disliked it.": None,
+        "It is a comedy that they dislike.": None,
+        "They saw a comedy. It bored them.": None,
+        'They would dislike "It".': False,
+        "They would dislike It, a horror film.": False,
+        "They would dislike it (1990).": False,
+        "It (1990) would bore them, and It would not appeal.": False,
+    },
+    "heat": {"They like the heat of summer.": None, "They would like Heat.": True},
+    # a title is no clause and no opinion
+    "sleep": {
+        "The user dislikes comedies, but would enjoy While You Were Sleeping.": True,
+        'They like crime, but "While You Were Sleeping" would not appeal to them.': False,
+    },
+    "ugly": {
+        'They would like "The Good, The Bad and The Ugly".': True,
+        "They would dislike The Good, The Bad and The Ugly.": False,
+    },
+    "trouble": {'They would be bored by "I Love Trouble".': False, "This film is I Love Trouble.": None},
+    "dundee": {'They would dislike ""Crocodile" Dundee".': False, "They would like Crocodile Dundee": True},
+    "frame": {'They would like "5"x7" Frame, Black", not "5"x8" Frame, Black", which they disliked.': True},
+}
+
+
 def test_what_a_text_states_about_its_target(flags: Any) -> None:
     assert {row["text"]: row["stated"] for row in flags(*STATED)} == STATED
+
+
+@pytest.mark.parametrize("target", OF_TARGET)
+def test_a_clause_is_about_its_target_where_that_stands_as_a_title(flags: Any, target: str) -> None:
+    assert {row["text"]: row["stated"] for row in flags(*OF_TARGET[target], target=target)} == OF_TARGET[target]
+
+
+def test_a_single_capital_is_no_title_that_was_not_shown(flags: Any) -> None:
+    (row,) = flags("They felt the Heat, and It came.", target="it")
+    assert (row["titles_named"], row["titles_not_shown"]) == (0, [])
 
 
 def test_titles_that_a_text_names(flags: Any) -> None:
@@ -293,8 +356,49 @@ def test_reasons_that_do_not_heed_the_user_are_told_by_a_swapped_history(tables:
     assert found == {"swapped_score_change": (pytest.approx(4 / 3), 3), "swapped_rouge_l": (pytest.approx(0.5), 2)}
 
 
-@given(st.lists(st.tuples(st.text("ab c,.", max_size=30), st.text("ab c,.", max_size=30)), min_size=1, max_size=8))
+WORDS = ["the", "user", "liked", "dramas", "Drama", "don't", "sci-fi", "1995", "9/10", "R2-D2", "U.S.", "well-made", "really"]
+OTHER = [
+    "naïve",
+    "Amélie",
+    "«Alien»",
+    "“The",
+    "Piano”",
+    "İstanbul",
+    "Straße",
+    "用户",
+    "喜欢",
+    "ё",
+    "½",
+    "x_y",
+    "__",
+    "…",
+    "—",
+    "😀",
+]
+
+
+def texts(words: list[str]) -> st.SearchStrategy[str]:
+    """Words between blanks and punctuation, as sentences have them."""
+    gaps = st.sampled_from([" ", " ", " ", ", ", ". ", "; ", " - ", "\n", "! ", ": "])
+    return st.lists(st.tuples(st.sampled_from(words), gaps), max_size=25).map(lambda parts: "".join(itertools.chain(*parts)))
+
+
+@given(st.lists(st.tuples(texts(WORDS), texts(WORDS)), min_size=1, max_size=8))
 def test_rouge_l_equals_googles(pairs: list[tuple[str, str]]) -> None:
     scorer = RougeScorer(["rougeL"])
+    expected = [scorer.score(reference, candidate)["rougeL"].fmeasure for candidate, reference in pairs]
+    assert rouge_l(*zip(*pairs, strict=True)) == pytest.approx(expected)
+
+
+class Letters:
+    """A tokenizer for Google's scorer that, unlike its own, keeps the letters of all languages."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return "".join(char if char.isalnum() else " " for char in text.lower()).split()
+
+
+@given(st.lists(st.tuples(texts(WORDS + OTHER), texts(WORDS + OTHER)), min_size=1, max_size=8))
+def test_rouge_l_equals_googles_on_words_of_any_script(pairs: list[tuple[str, str]]) -> None:
+    scorer = RougeScorer(["rougeL"], tokenizer=Letters())
     expected = [scorer.score(reference, candidate)["rougeL"].fmeasure for candidate, reference in pairs]
     assert rouge_l(*zip(*pairs, strict=True)) == pytest.approx(expected)

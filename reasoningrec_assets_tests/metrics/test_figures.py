@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +44,16 @@ def figures(folder, labels, scores, users=None, *, valid=None):
     return {row["metric"]: row["value"] for row in table.to_pylist() if row["method"] == "m"}
 
 
+def binned_error(labels, probabilities):
+    """The calibration error by its definition: each of ten bins holds its upper edge, the first one 0 as well."""
+    labels, edges, error = np.asarray(labels, dtype=float), np.linspace(0, 1, 11), 0.0
+    for place, (low, high) in enumerate(itertools.pairwise(edges)):
+        mine = (probabilities > low) & (probabilities <= high) | ((place == 0) & (probabilities == 0))
+        if mine.any():
+            error += mine.mean() * abs(labels[mine].mean() - probabilities[mine].mean())
+    return error
+
+
 SCORED = st.lists(st.tuples(st.booleans(), st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.25, 2.0, 4.0])), min_size=2, max_size=40)
 
 
@@ -59,7 +71,7 @@ def test_figures_are_scikit_learns(tmp_path_factory, scored):
     at = found["threshold"]
     assert found["f1_at_threshold"] == pytest.approx(max(f1_score(labels, scores >= cut) for cut in set(scores)))
     assert found["accuracy_at_threshold"] == pytest.approx(accuracy_score(labels, scores >= at))
-    assert found["ece"] == pytest.approx(calibration_error(labels, probabilities))
+    assert found["ece"] == pytest.approx(binned_error(labels, probabilities))
 
 
 def test_the_threshold_is_chosen_on_validation_rows_alone(tmp_path):
@@ -85,14 +97,19 @@ def test_one_class_leaves_out_what_is_not_defined_and_keeps_the_rest(tmp_path):
     assert "temperature" not in found
 
 
-def test_the_calibration_error_is_that_of_scikit_learns_bins():
-    draw = np.random.default_rng(0)
-    probabilities = draw.random(500)
-    labels = draw.random(500) < probabilities**2
+@pytest.mark.parametrize("probabilities", [np.random.default_rng(1).random(500), np.linspace(0, 1, 11).repeat(50)[:500]])
+def test_the_calibration_error_is_that_of_scikit_learns_bins(probabilities):
+    labels = np.random.default_rng(0).random(500) < probabilities**2
     frequencies, confidences = calibration_curve(labels, probabilities, n_bins=10)
-    counts = np.bincount(np.minimum((probabilities * 10).astype(int), 9), minlength=10)
+    counts = np.bincount(np.searchsorted(np.linspace(0, 1, 11)[1:-1], probabilities), minlength=10)
     expected = (np.abs(frequencies - confidences) * counts[counts > 0]).sum() / 500
-    assert calibration_error(labels, probabilities) == pytest.approx(expected)
+    assert calibration_error(labels, probabilities) == pytest.approx(expected) == binned_error(labels, probabilities)
+
+
+def test_a_probability_at_an_edge_belongs_to_the_bin_below_it():
+    # apart, each of the two is wrong by 0.5; together they are right
+    assert calibration_error([True, False], [0.5, 0.45]) == pytest.approx(0.025)
+    assert calibration_error([True, False], [0.5, 0.55]) == pytest.approx(0.525)
 
 
 def test_temperature_and_shift_take_back_overconfidence_and_a_balanced_prior():

@@ -111,7 +111,7 @@ def described(tmp_path):
         items[1]["text"] = " \n.!"
         return label_from_text(
             query(
-                probes.TARGET_DESCRIPTIONS,
+                probes.PROBES["target_descriptions"],
                 cleaned_interactions=_write(tmp_path / "i", TABLES["cleaned_interactions"], interactions),
                 interaction_windows=_write(tmp_path / "w", TABLES["interaction_windows"], windows),
                 item_descriptions=_write(tmp_path / "d", TABLES["item_descriptions"], items),
@@ -140,7 +140,7 @@ def test_only_the_first_half_of_a_teachers_text_is_read(tmp_path, where):
         rows.append({"split": "train", "user_id": f"u{n}", "label": label, "text": "\n".join(halves) + " so"})
     rows += [{"split": "test", "user_id": "u0", "text": text, "label": True} for text in ("", "one", "\n")]
     path = _write(tmp_path / "labels", TABLES["reasoning_labels"], rows)
-    figures = label_from_text(query(probes.FIRST_HALVES, reasoning_labels=path).to_pylist(), "all")
+    figures = label_from_text(query(probes.PROBES["first_halves"], reasoning_labels=path).to_pylist(), "all")
     assert figures["rows"] == 120
     assert (figures["auc_all_low"] > 0.6) == (where == "first")
 
@@ -148,7 +148,7 @@ def test_only_the_first_half_of_a_teachers_text_is_read(tmp_path, where):
 def test_the_same_rows_are_chosen_every_time_and_at_most_ten_thousand_of_a_side(tmp_path):
     rows = [{"split": "train", "user_id": f"u{n}", "text": f"word{n} again", "label": n % 2 == 0} for n in range(10_500)]
     chosen = [
-        query(probes.FIRST_HALVES, reasoning_labels=_write(tmp_path / "l", TABLES["reasoning_labels"], part))
+        query(probes.PROBES["first_halves"], reasoning_labels=_write(tmp_path / "l", TABLES["reasoning_labels"], part))
         for part in (rows, rows[::-1])
     ]
     assert chosen[0].num_rows == 10_000

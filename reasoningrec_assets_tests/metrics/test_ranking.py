@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -91,37 +92,112 @@ def test_interval_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPa
     assert auc_interval(labels, scores, groups=users, replicates=101) == whole
 
 
-def test_blocks_bound_the_memory() -> None:
-    codes = np.arange(500_000)
-    blocks = intervals.poisson_blocks(codes, replicates=1_000, seed=0)
-    assert next(blocks).size <= intervals._BLOCK_ELEMENTS
-
-
-def test_a_large_sample_is_drawn_by_bins_and_its_interval_is_that_of_drawing_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, scores = sample(3_000, 4, ties=False)
-    by_rows = auc_interval(labels, scores, replicates=2_000)
-    monkeypatch.setattr(ranking, "_BINS", 256)
+@pytest.mark.parametrize("rows_of_a_user", [1, 3])
+def test_no_block_of_draws_is_larger_than_its_bound(monkeypatch: pytest.MonkeyPatch, rows_of_a_user: int) -> None:
+    labels, scores = sample(900, 3)
+    monkeypatch.setattr(intervals, "_BLOCK_ELEMENTS", 4_000)
     drawn: list[int] = []
-    real = intervals.poisson_blocks
-    monkeypatch.setattr(intervals, "poisson_blocks", lambda codes, *more: drawn.append(len(codes)) or real(codes, *more))
-    by_bins = auc_interval(labels, scores, replicates=2_000)
-    assert drawn[0] <= 512
-    assert by_bins.value == by_rows.value
-    assert (by_bins.low, by_bins.high) == pytest.approx((by_rows.low, by_rows.high), abs=0.002)
-    # users with several rows are drawn whole
+    real = intervals.bootstrap
+
+    def bootstrap(value: float, statistic: intervals.Statistic, *more: object, **width: int) -> intervals.Interval:
+        return real(value, lambda weights: drawn.append(weights.size) or statistic(weights), *more, **width)
+
+    for module in (intervals, ranking):
+        monkeypatch.setattr(module, "bootstrap", bootstrap)
+    users = np.arange(900) // rows_of_a_user
+    auc_interval(labels, scores, groups=users, replicates=20)
+    mean_interval(scores, groups=users, replicates=20)
+    assert len(drawn) > 10
+    assert max(drawn) <= 4_000
+
+
+GROUPINGS = {
+    "own rows": None,
+    "three rows": np.arange(20_000) // 3,
+    "uneven": np.repeat(np.arange(20_000), np.minimum(np.random.default_rng(5).zipf(1.8, 20_000), 6))[:20_000],
+}
+
+
+@pytest.mark.parametrize("grouping", GROUPINGS)
+@pytest.mark.parametrize("statistic", ["auc", "accuracy", "brier"])
+def test_groups_drawn_in_cells_give_the_interval_of_drawing_each(
+    monkeypatch: pytest.MonkeyPatch, grouping: str, statistic: str
+) -> None:
+    labels, scores = sample(20_000, 4)
+    groups = GROUPINGS[grouping]
+
+    def interval() -> intervals.Interval:
+        if statistic == "auc":
+            return auc_interval(labels, scores, groups=groups, replicates=2_000)
+        values = (scores > 0) == labels if statistic == "accuracy" else (1 / (1 + np.exp(-scores)) - labels) ** 2
+        return mean_interval(values, groups=groups, replicates=2_000)
+
+    plain = interval()
+    monkeypatch.setattr(intervals, "_CELLS", 128)
+    monkeypatch.setattr(intervals, "_MANY", 300)
+    cells = interval()
+    assert cells != plain, "these are other draws"
+    assert cells.value == plain.value
+    width = plain.high - plain.low
+    assert (cells.low, cells.high) == pytest.approx((plain.low, plain.high), abs=0.08 * width)
+
+
+def test_cells_keep_the_variance_of_uneven_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    influence = np.random.default_rng(1).lognormal(sigma=2, size=10_000) * 1e-5
+    influence -= influence.mean()
+    monkeypatch.setattr(intervals, "_CELLS", 64)
+    monkeypatch.setattr(intervals, "_MANY", 5)
+
+    def interval(influence: np.ndarray, replicates: int) -> intervals.Interval:
+        return intervals.bootstrap(0.5, lambda _: np.empty(0), np.full(len(influence), 1e-4), influence, replicates, 0)
+
+    found = interval(influence, 20_000)
+    assert (found.high - found.low) / 3.92 == pytest.approx(np.linalg.norm(influence), rel=0.05)
+    assert found.low < 0.5 < found.high
+    assert interval(np.zeros(10), 100) == intervals.Interval(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("groups", [None, np.minimum(np.arange(5_000), 4_000)], ids=["of a rare class", "with many rows"])
+def test_a_group_that_is_much_of_a_whole_is_drawn_by_itself(monkeypatch: pytest.MonkeyPatch, groups: np.ndarray | None) -> None:
+    labels, scores = sample(5_000, 6)
+    labels[20:] &= groups is not None
+    plain = auc_interval(labels, scores, groups=groups)
+    monkeypatch.setattr(intervals, "_MANY", 1_000)
+    assert auc_interval(labels, scores, groups=groups) == plain
+
+
+def test_bins_of_a_large_samples_scores_move_an_interval_by_nothing_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores = sample(3_000, 4)
     users = np.arange(3_000) // 2
-    auc_interval(labels, scores, groups=users, replicates=10)
-    assert drawn[1] == 3_000
+    exact = auc_interval(labels, scores, groups=users)
+    monkeypatch.setattr(ranking, "_BINS", 256)
+    binned = auc_interval(labels, scores, groups=users)
+    assert binned.value == exact.value
+    assert binned != exact
+    assert (binned.low, binned.high) == pytest.approx((exact.low, exact.high), abs=1e-4)  # the same draws
 
 
-def test_weighted_replicates_equal_rows_repeated_that_often() -> None:
+def test_a_million_rows_take_seconds_however_they_are_grouped() -> None:
+    labels, scores = sample(1_000_000, 9)
+    begun = time.process_time()
+    for users in (None, np.arange(1_000_000) // 4):
+        auc_interval(labels, scores, groups=users)
+        mean_interval(scores > 0, groups=users)
+    # drawn one by one, each of the four takes half a minute or more
+    assert time.process_time() - begun < 30
+
+
+def test_replicates_equal_rows_repeated_that_often() -> None:
     labels, scores = sample(60, 5, ties=True)
     users = np.repeat(np.arange(20), 3)
-    weights = np.concatenate(list(intervals.poisson_blocks(intervals.group_codes(users, 60), 40, seed=9))).astype(int)
+    weights = np.repeat(np.random.default_rng(9).poisson(1, (40, 20)), 3, axis=1)
     repeated = [roc_auc_score(np.repeat(labels, row), np.repeat(scores, row)) for row in weights]
     low, high = np.quantile(repeated, [0.025, 0.975])
     interval = auc_interval(labels, scores, groups=users, replicates=40, seed=9)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+    interval = mean_interval(scores, groups=users, replicates=40, seed=9)
+    means = [np.repeat(scores, row).mean() for row in weights]
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=1e-12)
 
 
 def test_interval_agrees_with_drawing_users_with_replacement() -> None:
