@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import resource
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -80,8 +79,3 @@ def prepare(taken: list[str], visible: list[str]) -> Device:
         libc.mallopt(-1, 1024 * 1024 * 1024)  # M_TRIM_THRESHOLD
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     return Device(taken[0], "cpu", "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32")
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

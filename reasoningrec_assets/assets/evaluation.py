@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -24,9 +24,6 @@ from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.pools import GPU
 from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.settings import EvaluationSettings
-
-if TYPE_CHECKING:
-    from reasoningrec_assets.metrics.explanations import Texts
 
 EVALUATION = {"partitions_def": datasets, "group_name": "evaluation", "owners": ["team:modelling"]}
 FIGURES = {**EVALUATION, "kinds": {"scikitlearn", "parquet"}, **GPU}
@@ -49,11 +46,10 @@ STAGES = (
 
 def _files(inputs: Inputs, methods: Methods) -> dict[str, Path]:
     """What exists of these methods' assets."""
-    found = {name: asset.key.to_user_string() for name, asset in methods.items()}
-    return {name: inputs[key] for name, key in found.items() if key in inputs.receipts}
+    return {name: inputs[key] for name, asset in methods.items() if (key := asset.key.to_user_string()) in inputs.receipts}
 
 
-def _texts(inputs: Inputs, methods: Methods) -> "Texts":
+def _texts(inputs: Inputs, methods: Methods) -> Any:
     """What these methods' explanations are held against: of prompts, each method's own, by the receipt of its predictions."""
     from reasoningrec_assets.metrics.explanations import Texts
 

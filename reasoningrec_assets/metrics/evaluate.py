@@ -100,8 +100,7 @@ def _figures(predictions: Path, windows: Path, draws: Mapping[str, Any]) -> Iter
     yield "auc", auc, len(labels)
     if auc.left_out:
         yield "auc_replicates_left_out", auc.left_out, len(labels)
-    # A score of exactly 0 says No.
-    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), len(labels)
+    yield "accuracy", mean_interval((scores > 0) == labels, groups=users, **draws), len(labels)  # exactly 0 says No
     # Brier 1950: 0 is best, 0.25 is a constant one half.
     yield "brier", mean_interval((stated - labels) ** 2, groups=users, **draws), len(labels)
     for row in query(_SQL["figures"], predictions=predictions, windows=windows).to_pylist():

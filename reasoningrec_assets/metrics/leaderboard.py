@@ -22,7 +22,6 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
     A method is compared with a floor, or with the best, on the test rows that both scored; the p values of all methods against
     one are corrected by Holm's method. They are null where that one is missing, is the method itself, or the rows have one
     class. The best has the highest AUC of those that scored the most rows, so that a few easy rows make none.
-
     A method with a ``problem``, see `problem_of`, has a row that says so and no figure, and takes part in nothing.
     """
     figures: dict[str, dict[str, Any]] = {}
@@ -37,10 +36,9 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
     if figures:
         rivals["best"] = max(figures, key=lambda name: (figures[name]["rows"], figures[name]["auc"] or 0.0))
     for column, rival in rivals.items():
-        found = {name: _compared(path, sound[rival], windows) for name, path in sound.items() if name != rival}
-        tested = {name: one for name, one in found.items() if one is not None}
-        corrected = holm([one.p for one in tested.values()])
-        for (name, one), p in zip(tested.items(), corrected, strict=True):
+        others = {name: path for name, path in sound.items() if name != rival}
+        tested = {name: one for name, path in others.items() if (one := _compared(path, sound[rival], windows))}
+        for (name, one), p in zip(tested.items(), holm([one.p for one in tested.values()]), strict=True):
             figures[name] |= {f"above_{column}": one.difference, f"p_{column}": one.p, f"p_holm_{column}": p}
     broken = {name: {"method": name, "dataset": dataset, "problem": problem} for name, problem in problems.items() if problem}
     figures |= {name: {"rows": 0, "auc": None, **row} for name, row in broken.items()}

@@ -71,6 +71,10 @@ def pack(rows: Sequence[list[int]], device: str) -> Pack:
 
 def _cut(packed: Pack, laid: Sequence[tuple[int, int]], call: int) -> None:
     """Cut the pieces into segments: a piece with all that goes on from it, and such families side by side, where that pays."""
+
+    def pays(count: int, tokens: int, pairs: int) -> bool:  # one call over so many pieces, though a mask hides most of it
+        return tokens * tokens - pairs <= call * (count - 1)
+
     # of a piece's family: how many, their tokens, and the pairs of tokens that see each other
     families = [(1, length, length * length) for length, _ in laid]
     for place in range(len(laid) - 1, -1, -1):
@@ -83,8 +87,8 @@ def _cut(packed: Pack, laid: Sequence[tuple[int, int]], call: int) -> None:
         before = laid[place][1]
         path = packed.paths[segment_of[before]] if before >= 0 else ()
         together = (last[0] + families[place][0], last[1] + families[place][1], last[2] + families[place][2])
-        alone = not _pays(*families[place], call)
-        if alone or before != beside or not _pays(*together, call):
+        alone = not pays(*families[place])
+        if alone or before != beside or not pays(*together):
             packed.paths.append((*path, len(packed.paths)))
             packed.pieces.append([])
             together = families[place]
@@ -94,11 +98,6 @@ def _cut(packed: Pack, laid: Sequence[tuple[int, int]], call: int) -> None:
         segment_of[place:end] = [len(packed.paths) - 1] * (end - place)
         place = end
         last, beside = together, -2 if alone else before
-
-
-def _pays(count: int, tokens: int, pairs: int, call: int) -> bool:
-    """Whether one call of attention over so many pieces costs less than one for each, though a mask hides most of it."""
-    return tokens * tokens - pairs <= call * (count - 1)
 
 
 def _common(rows: Sequence[list[int]]) -> int:

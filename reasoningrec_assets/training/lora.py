@@ -1,6 +1,7 @@
 """LoRA fine-tuning as one recipe, top to bottom: set up, take a step, validate after each epoch, keep the best, save."""
 
 import json
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,8 @@ class Progress:
         """Figures for the receipt; the loss and the AUC are those of the best epoch."""
         best, speed = self.epochs[self.best_epoch - 1], self.tokens / self.seconds
         figures = {"training_epochs": float(len(self.epochs)), "best_epoch": float(self.best_epoch)}
-        figures |= {"train_loss": best.train_loss, "peak_memory_bytes": float(compute.peak_memory_bytes())}
+        peak = torch.cuda.max_memory_allocated() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without a card
+        figures |= {"train_loss": best.train_loss, "peak_memory_bytes": float(peak)}
         figures |= {"training_tokens_per_second": speed, "training_seconds": self.seconds}
         return figures | ({} if best.valid_auc is None else {"valid_auc": best.valid_auc})
 

@@ -148,9 +148,7 @@ Answering = Callable[..., tuple[list[float], dict[str, str], dict[str, float]]]
 def open_student(
     inputs: Inputs, variant: Variant, training: TrainingSettings, scoring: ScoringSettings, *, log: Log = print
 ) -> Generator[tuple[Answering, str]]:
-    """The student, or without a ``lora_model`` its base, answering rows of the form of ``sft_splits``; and its device.
-
-    The base is loaded as in training: quantised if it was, and over the same cards.
+    """The student, or without a ``lora_model`` its base, loaded as in training, answering rows as in ``sft_splits``; its device.
 
     An explanation continues from the label that the model itself predicted, never from the true one; where the variant reasons
     first, the score follows the model's own reason. A row too long loses its oldest history, as in training.
