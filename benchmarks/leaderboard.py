@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
 from benchmarks.inputs import tables
 from reasoningrec_assets.assets.evaluation import COMPARED
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.sql import query
@@ -63,12 +63,10 @@ def recomputed(partition: str, methods: dict[str, Any], replicates: int) -> list
     FOLDER.mkdir(parents=True, exist_ok=True)
     for method, kept in methods.items():
         scored = zip(kept["places"] or range(len(placed)), kept["scores"], strict=True)
-        rows = [
-            placed[place] | {"method": method, "score": score, "probability": probability(score), "explanation": None}
-            for place, score in scored
-        ]
+        told = {"dataset": partition, "method": method}
+        rows = [placed[place] | told | {"score": score, "probability": probability(score)} for place, score in scored]
         files[method] = FOLDER / f"{partition}-{method}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows), files[method])
+        pq.write_table(TABLES["predictions"].table(rows), files[method])
     return leaderboard(files, dataset=partition, windows=windows, replicates=replicates, seed=42).to_pylist()
 
 
@@ -76,7 +74,8 @@ def keep(partition: str) -> None:
     """Put the scores of a partition's methods into `results/leaderboard/`, with what they were made from and came to."""
     lake, (windows, _) = Lake(Path(os.environ.get("REASONINGREC_DATA", "data"))), tables()
     board = lake.newest("leaderboard", partition)
-    aucs = {row["method"]: row["auc"] for row in pq.read_table(lake.path_of(board)).to_pylist()}
+    rows = pq.read_table(lake.path_of(board)).to_pylist()
+    aucs = {row["method"]: row["auc"] for row in rows if not row["problem"]}
     methods = {}
     for method in aucs:
         receipt = lake.newest(COMPARED[method].key.to_user_string(), partition)

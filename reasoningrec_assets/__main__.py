@@ -13,7 +13,7 @@ from reasoningrec_assets.lake.files import default_root
 from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.lake.tables import markdown
 
-WIDTH = 200  # a path or a version is copied whole
+WIDTH = 240  # a path or a version is copied whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
