@@ -17,7 +17,7 @@ def _branch(variant: Variant) -> list[dg.AssetsDefinition]:
 
 
 BRANCHES = {name: _branch(variant) for name, variant in STUDIES.items()}
-_ASKED = ("titles", "label_only", "grounded", "no_profile", "no_description")  # where K, the teacher and the loss play no part
+_ASKED = ("titles", "label_only", "grounded", "no_profile", "no_description", "reworded")  # not what is about K or the loss
 ZERO_SHOT = {f"zero_shot_{name}": zero_shot_of(name, STUDIES[name]) for name in _ASKED}
 ZERO_SHOT["zero_shot_teacher"] = zero_shot_of("teacher", who=TEACHER)
 # by the name that their rows carry, and their adapters

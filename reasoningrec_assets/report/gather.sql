@@ -45,7 +45,7 @@ WITH scored AS (
     SELECT * FROM points WHERE likes IS NOT NULL AND dislikes IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY method, (likes * 50)::INTEGER, (dislikes * 50)::INTEGER ORDER BY likes DESC, dislikes DESC) = 1
 ), bins AS (
-    SELECT method, least(floor(probability * 10), 9)::INTEGER AS bin, count(*) AS n, avg(probability) AS expected, avg(label::INTEGER) AS happened
+    SELECT method, greatest(ceil(probability * 10) - 1, 0)::INTEGER AS bin, count(*) AS n, avg(probability) AS expected, avg(label::INTEGER) AS happened
     FROM scored GROUP BY ALL
 )
 SELECT method AS name, list_contains($floors, method) AS floor, list_prepend([0, 0], list([dislikes, likes] ORDER BY dislikes, likes)) AS roc,

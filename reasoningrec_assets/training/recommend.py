@@ -96,8 +96,7 @@ def _recommended(
 
     context = load_context(inputs["items"], descriptions=inputs["item_descriptions"], profiles=inputs["user_profiles"])
     asked = ({**one, "target_item_id": item, "split": "test", "label": False} for one in people for item in one["items"])
-    told: Row = {"kind": dataset.item_kind, "liked": False, "reasoning": ""}
-    rows: list[Row] = [row | student_record(context.window(row), **told) for row in asked]
+    rows = [Row(row | student_record(context.window(row), kind=dataset.item_kind, liked=False, reasoning="")) for row in asked]
 
     def best(scores: Sequence[float]) -> list[int]:
         checked([False] * len(scores), scores, "student")

@@ -123,6 +123,7 @@ def test_a_base_is_asked_in_every_form_of_the_papers_prompts(pipeline):
         "no_profile": "descriptions",
         "no_description": "profile",
         "label_only": "both",
+        "reworded": "all, asked in other words",
         "student": "all",
     }
     assert forms.keys() <= asked

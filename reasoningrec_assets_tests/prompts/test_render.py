@@ -186,6 +186,16 @@ def test_a_label_only_record_asks_for_no_reason_and_hints_end_its_question():
     assert plain["input"] + hints == record["input"]
 
 
+def test_the_second_wording_asks_the_same_in_other_words():
+    plain, other = (
+        student_record(WINDOW, liked=True, reasoning="Because.", kind="movie", reasons=reasons)
+        for reasons in ("after", "reworded")
+    )
+    assert {name: other[name] for name in ("input", "output")} == {name: plain[name] for name in ("input", "output")}
+    assert other["instruction"] != plain["instruction"]
+    assert all(f'"Prediction: {answer}"' in other["instruction"] for answer in ("Yes", "No"))
+
+
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
