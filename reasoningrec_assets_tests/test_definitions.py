@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from datetime import datetime
@@ -46,11 +47,10 @@ def test_loading_the_definitions_imports_nothing_heavy():
 
 
 def test_loading_the_definitions_takes_at_most_half_as_long_again_as_dagster():
-    # processor time, and the least of it: what else runs on the machine has no part in it
-    clock = "import time; start = time.process_time(); import {}; print(time.process_time() - start)"
-    modules = ("reasoningrec_assets.definitions", "dagster")
-    ours, dagsters = (min(float(python(clock.format(module))) for _ in range(7)) for module in modules)
-    assert ours / dagsters <= 1.5
+    # processor time of one and the other in the same process: what else runs on the machine slows both
+    clock = "from time import process_time as now; start = now(); import dagster; between = now(); "
+    clock += "import reasoningrec_assets.definitions; print((now() - start) / (between - start))"
+    assert statistics.median(float(python(clock)) for _ in range(9)) <= 1.5
 
 
 def test_one_layer_above_the_metrics_is_the_whole_pipeline():
