@@ -61,13 +61,7 @@ def run(quick: bool) -> list[Figure]:
                 written = sum(answer.completion_tokens for answer in answers)
                 speeds |= {f"tokens/s of {kind}": written / (time.monotonic() - began), f"seconds to start {kind}": started}
                 print(speeds, flush=True)
-    labels, found = chat.label_tokens(), []
-    for answer in said:
-        of = [
-            [answer.first_logprobs.get(chat.decode([token]), -math.inf) for token in tokens] for tokens in (labels.yes, labels.no)
-        ]
-        yes, no = (math.log(sum(math.exp(one) for one in each)) if max(each) > -math.inf else -math.inf for each in of)
-        found.append(yes - no)
+    found = [students.told_log_odds(answer, chat) for answer in said]
     near = [abs(one - other) for one, other in zip(found, expected, strict=True) if math.isfinite(one)]
     return [
         Figure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from benchmarks import quality
 from benchmarks.harness import CACHE, fresh_folder, serve
 from benchmarks.inputs import MODEL, tables
 from reasoningrec_assets.compute import Device, prepare, visible_devices
+from reasoningrec_assets.generation.requests import Answer
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.models import store
 from reasoningrec_assets.prompts.chat import Chat
@@ -31,7 +34,6 @@ from reasoningrec_assets.training.scoring import label_log_odds
 LONGEST, STEP = 2100, quality.SETTINGS.batch_size  # tokens that the published way pads to; rows of an optimizer step
 SETTINGS = quality.SETTINGS.model_copy(
     update={
-        "lora_dropout": 0.0,
         "learning_rate": 1e-4,
         "tokens_per_micro_batch": 1024,
         "epochs": 1,
@@ -60,7 +62,7 @@ def synthetic_rows(count: int, shortest: int = 300, longest: int = 900) -> list[
         tokens = [drawn.randint(1000, 40000) for _ in range(length)]
         liked = number % 2 == 0
         answer = [*labels.prefix, (labels.yes if liked else labels.no)[0], *tokens[-length // 10 :]]
-        made.append(EncodedRow(f"row {number}", "", tokens[: length - len(answer)], answer, liked, 0))
+        made.append(EncodedRow(f"user {number}", f"row {number}", "", tokens[: length - len(answer)], answer, liked, 0))
     return made
 
 
@@ -78,6 +80,17 @@ def many_targets(users: int, targets: int) -> list[EncodedRow]:
 
 def chat() -> Chat:
     return Chat(store.load_tokenizer(store.resolve(MODEL, CACHE)))
+
+
+def told_log_odds(answer: Answer, chat: Chat) -> float:
+    """Yes against No from the log-probabilities that an engine tells of its first token; infinite, or NaN, where it lacks them."""
+
+    def told(tokens: Sequence[int]) -> float:
+        odds = sum(math.exp(answer.first_logprobs.get(chat.decode([token]), -math.inf)) for token in tokens)
+        return math.log(odds) if odds else -math.inf
+
+    labels = chat.label_tokens()
+    return told(labels.yes) - told(labels.no)
 
 
 def saved(name: str, rows: list[EncodedRow]) -> Path:

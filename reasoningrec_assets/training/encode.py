@@ -12,6 +12,7 @@ from reasoningrec_assets.prompts.render import drop_oldest, student_message
 class EncodedRow:
     """One student row in tokens."""
 
+    user: str  # whose rows are drawn together
     row: str  # user and target, for messages about the row
     message: str
     prompt: list[int]  # up to where the assistant starts to write
@@ -31,14 +32,13 @@ def encode_rows(rows: Iterable[Mapping[str, object]], chat: Chat, *, max_tokens:
 
 def _encode(row: Mapping[str, object], chat: Chat, max_tokens: int) -> EncodedRow:
     name = f"user {row['user_id']}, item {row['target_item_id']}"
-    record = {"instruction": str(row["instruction"]), "input": str(row["input"])}
-    dropped = 0
+    record, dropped = {"instruction": str(row["instruction"]), "input": str(row["input"])}, 0
     while True:
         message = student_message(record)
         prompt, answer = chat.prompt(message), chat.answer(message, str(row["output"]))
         length = len(prompt) + len(answer)
         if length <= max_tokens:
-            return EncodedRow(name, message, prompt, answer, bool(row["label"]), dropped)
+            return EncodedRow(str(row["user_id"]), name, message, prompt, answer, bool(row["label"]), dropped)
         shorter = drop_oldest(record["input"])
         if shorter is None:
             problem = f"it has {length} tokens and no line of history left to leave out, the limit is {max_tokens}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks import students
 from reasoningrec_assets.compute import Device
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.generation.engines import open_engine
@@ -137,14 +137,9 @@ def test_the_students_score_is_in_vllms_log_probabilities_too(vllm, folder):
     asked = [student_record(shown[:number], answer) for number in (1, 2, 3) for answer in ("Yes", "No")]
     encoded = encode_rows(asked, chat, max_tokens=1024)
     expected = label_log_odds(model, encoded, chat, tokens_per_batch=1024, device="cpu")
-    labels = chat.label_tokens()
     said = vllm.generate(chunk([row.message for row in encoded], "Prediction:"), Sampling(1, 0.0, 1.0, seed=0, logprobs=20))
     for answer, odds in zip(said, expected, strict=True):
-        yes, no = (
-            math.log(sum(math.exp(answer.first_logprobs.get(chat.decode([token]), -math.inf)) for token in tokens))
-            for tokens in (labels.yes, labels.no)
-        )
-        assert yes - no == pytest.approx(odds, abs=0.02)
+        assert students.told_log_odds(answer, chat) == pytest.approx(odds, abs=0.02)
 
 
 def student_record(history, answer):

@@ -423,14 +423,14 @@ def test_history_reversed_and_target_swapped_change_the_score(tiny_model, chat, 
 
 
 def test_an_epoch_has_every_row_once_and_a_users_rows_in_threes():
-    many = [EncodedRow(f"user {user}, item {item}", "", [1], [2], True, 0) for item in range(7) for user in ("a", "b, item", "c")]
+    many = [EncodedRow(user, f"{user} {item}", "", [1], [2], True, 0) for item in range(7) for user in "abc"]
     order = lora._order(many, 5)
     assert sorted(order) == list(range(21))
     assert order != lora._order(many, 6)
-    users = [many[place].row.rpartition(", item ")[0] for place in order]
+    users = [many[place].user for place in order]
     runs = [len(list(run)) for _, run in itertools.groupby(users)]
     assert sum(runs) == 21
     assert all(length in {1, 3, 4, 6, 7} for length in runs)  # threes and what is left of seven; neighbours may be one user's
-    alone = [EncodedRow(f"user {user}, item 1", "", [1], [2], True, 0) for user in range(50)]
+    alone = [EncodedRow(str(user), f"{user} 1", "", [1], [2], True, 0) for user in range(50)]
     drawn = torch.randperm(50, generator=torch.Generator().manual_seed(3)).tolist()
     assert lora._order(alone, 3) == drawn  # users of one row are drawn as they were before
