@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import statistics
 import sys
 import time
@@ -153,7 +154,8 @@ def predictions(variant: str, seed: int) -> Path:
     with compute.lease() as device:
         about = {"variant": variant, "settings": settings.model_dump(), "decided": wanted.decided}
         adapter = folder / "adapter"
-        if not adapter.exists():
+        if not trained.exists():
+            shutil.rmtree(adapter, ignore_errors=True)  # of a kill while it was saved
             progress = train_adapter(
                 encoded["train"],
                 encoded["valid"] if settings.epochs > 1 else [],  # of one epoch there is none to choose
