@@ -27,9 +27,7 @@ class EngineSettings(Section):
     """Where the teacher runs: in this process, in a child process with vLLM, or behind the URL of a server."""
 
     kind: Literal["transformers", "vllm", "openai"] = Field("transformers", description="openai is any compatible server.")
-    quantization: Literal[Quantization, "fp8"] = Field(
-        default="none", description="Where memory is short: int8 (transformers), nf4 (both), fp8 (vllm). Part of every cache key."
-    )
+    quantization: Literal[Quantization, "fp8"] = Field("none", description="int8 (transformers), nf4, fp8 (vllm); in cache keys.")
     max_memory: dict[str, str] | None = Field(default=None, description="transformers: see training.max_memory.")
     adapter: str | None = Field(default=None, description="Folder of a LoRA adapter for the teacher. Part of every cache key.")
     python: str | None = Field(default=None, description="vllm: interpreter of an environment of its own; by default this one.")
@@ -182,8 +180,7 @@ S = TypeVar("S", bound=Section)
 def load_profile(reference: str | None = None) -> Profile:
     """Read a profile, by default the environment's, else ``small``: a shipped one, or a TOML file; else a PermanentError."""
     wanted = reference or os.environ.get("REASONINGREC_PROFILE") or "small"
-    folder = Path(__file__).parent / "profiles"
-    shipped = folder / f"{wanted}.toml"
+    shipped = (folder := Path(__file__).parent / "profiles") / f"{wanted}.toml"
     path = shipped if shipped.is_file() else Path(wanted)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -36,8 +36,7 @@ def evaluate(
     computed on the rows that it covers; the AUC is null where those have one class only. Explanations are counted, and measured
     by `explanation_figures` where ``texts`` are given. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
 
-    PermanentError where a file has what `problem_of` finds: another method's rows, a row twice, another label than the windows, or
-    a score that is no finite number.
+    PermanentError where a file has what `problem_of` finds, as a row twice, another label than the windows, or a score of NaN.
     """
     truth = query(_SQL["truth"], windows=windows)
     for name, path in predictions.items():

@@ -17,8 +17,7 @@ from reasoningrec_assets.models import store
 def with_adapter(model: Any, adapter: Path, base_model: str | None = None) -> Any:
     """The model with a LoRA adapter on it, for inference; not merged, which would round small updates away with the weights.
 
-    PermanentError where the folder is no adapter for a model of these shapes, or its manifest names another base than the
-    reference `base_model`.
+    PermanentError where the folder is no adapter for a model of these shapes, or its manifest names another `base_model`.
     """
     problem, manifest = None, adapter / MANIFEST
     if base_model and manifest.is_file():  # ours have one, another trainer's have not

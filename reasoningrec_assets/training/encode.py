@@ -24,8 +24,7 @@ class EncodedRow:
 def encode_rows(rows: Iterable[Mapping[str, object]], chat: Chat, *, max_tokens: int) -> list[EncodedRow]:
     """Tokenise rows of ``sft_splits``, each with at most `max_tokens` of prompt and answer together.
 
-    A row that is longer loses its oldest history lines, never its question or target; one that does not fit with a
-    single history line raises PermanentError.
+    A longer row loses its oldest history lines, never its question or target; PermanentError where one line is still too much.
     """
     return [_encode(row, chat, max_tokens) for row in rows]
 

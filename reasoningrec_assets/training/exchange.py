@@ -36,8 +36,7 @@ def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
 def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
     """The rows of ``sft_splits`` that files in that form hold, by split; each is called by its place in its file.
 
-    PermanentError, with the row, where one is no record of the three texts or its output predicts neither Yes nor No; and
-    where all train rows predict the same.
+    PermanentError, with the row, where one lacks a text or predicts neither Yes nor No, and where all train rows predict the same.
     """
     rows: list[dict[str, Any]] = []
     if lacking := [f"{split}.json" for split in SPLITS if split not in files]:
