@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.receipts import CheckReceipt, Receipt
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import MANIFEST
@@ -64,6 +65,8 @@ def gather(
     import pyarrow.parquet as pq
 
     sound = {method: path for method, path in predictions.items() if not problem_of(method, path, windows)}
+    if not sound:
+        raise PermanentError("show predictions", where=dataset, problem="none is whole", remedy=f"Make {', '.join(predictions)} again")
     read: dict[str, Any] = {name: more.pop(name) for name in ("metrics", "cleaning", "baselines")} | {"items": texts.items}
     read |= {"dataset": dataset, "windows": windows, "references": texts.references, "floors": FLOORS, "users": users}
     read |= {"on": (on := flagged([*sound.values()], windows, texts)), "predictions": [*sound.values()], "methods": [*sound]}

@@ -9,6 +9,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
+from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.report.gather import gather
 
@@ -126,6 +127,9 @@ def test_a_broken_file_is_in_no_curve_and_no_case(files: dict[str, Any]) -> None
     report = gather(**files)
     assert [line["name"] for line in report.curves] == ["student"]
     assert {answer["method"] for case in report.cases for answer in case["scores"]} == {"student"}
+    alone = {"like_rate": files["predictions"]["like_rate"]}
+    with pytest.raises(PermanentError, match="Make like_rate again"):
+        gather(**files | {"predictions": alone})
 
 
 def test_a_board_of_older_code_lacks_columns_and_is_read(files: dict[str, Any]) -> None:
