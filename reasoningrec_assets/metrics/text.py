@@ -56,8 +56,8 @@ class BertScore:
 
         for text in texts & self._kept.keys():  # to the end: what was asked for longest ago goes first, and so no reference
             self._kept[text] = self._kept.pop(text)
-        if sum(map(len, self._kept.values())) > _TOKENS_KEPT:
-            self._kept = dict([*self._kept.items()][len(self._kept) // 2 :])
+        while sum(map(len, self._kept.values())) > _TOKENS_KEPT:
+            del self._kept[next(iter(self._kept))]
         tokenizer, model = self._encoder
         tokens = {text: sent_encode(tokenizer, text) for text in sorted(texts - self._kept.keys())}
         missing = sorted(tokens, key=lambda text: -len(tokens[text]))

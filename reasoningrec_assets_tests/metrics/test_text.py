@@ -70,14 +70,16 @@ def test_a_text_is_embedded_once_for_all_methods(encoder: Path) -> None:
     assert asked == [1]
 
 
+@pytest.mark.parametrize("together", [2, 512])
 def test_references_are_embedded_once_though_candidates_of_many_methods_make_room(
-    encoder: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     from bert_score import utils
 
     encode, embedded = utils.sent_encode, []
     monkeypatch.setattr(utils, "sent_encode", lambda tokenizer, said: embedded.append(said) or encode(tokenizer, said))
     monkeypatch.setattr(text, "_TOKENS_KEPT", 60)
+    monkeypatch.setattr(text, "_PAIRS_TOGETHER", together)
     scorer = BertScore(str(encoder), 2)
     for method in range(12):
         candidates = [f"{'films ' * method}{candidate}" for candidate in CANDIDATES]
