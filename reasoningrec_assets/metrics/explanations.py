@@ -43,7 +43,7 @@ def flagged(predictions: Sequence[Path], windows: Path, texts: Texts) -> Connect
 def explanation_figures(method: str, flags: Connection, texts: Texts, draws: Mapping[str, int]) -> Iterator[Row]:
     """A method's texts by `flagged`, and against the teacher's: ROUGE-L and BERTScore, beside two floors.
 
-    One that was asked for and came back empty scores 0. The floors: the teacher's reasoning about another row, and a template.
+    One that was asked for and came back empty scores 0. The floors: the teacher's reasoning about another row, and a template's.
     """
     for row in query(_SQL["figures"], on=flags, method=method, references=texts.references).to_pylist():
         yield row["metric"], row["value"], row["n"]

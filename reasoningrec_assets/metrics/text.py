@@ -54,10 +54,10 @@ class BertScore:
         import torch
         from bert_score.utils import sent_encode
 
-        for text in texts & self._kept.keys():  # to the end: what was asked for longest ago goes first, and so no reference
-            self._kept[text] = self._kept.pop(text)
-        while sum(map(len, self._kept.values())) > _TOKENS_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._kept |= {text: self._kept.pop(text) for text in texts & self._kept.keys()}  # asked for last, so dropped last
+        size = sum(map(len, self._kept.values()))
+        while size > _TOKENS_KEPT:
+            size -= len(self._kept.pop(next(iter(self._kept))))
         tokenizer, model = self._encoder
         tokens = {text: sent_encode(tokenizer, text) for text in sorted(texts - self._kept.keys())}
         missing = sorted(tokens, key=lambda text: -len(tokens[text]))
@@ -86,11 +86,11 @@ class BertScore:
         model: Any = transformers.AutoModel.from_pretrained(self.encoder, config=config, use_safetensors=True)
         # A tokenizer saved without a limit claims 10**30 tokens, which its Rust core refuses and the model could not read.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
-        if self.device == "cpu" and torch.backends.mkldnn.is_available():  # half as fast again as MKL on AMD, and no less exact
+        if self.device == "cpu" and model.dtype == torch.float32 and torch.backends.mkldnn.is_available():  # MKL is slower on AMD
             for layer in (one for one in model.modules() if type(one) is torch.nn.Linear):
                 weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _TOKENS_PER_BATCH)
-                told = {"W": weight, "B": layer.bias, "attr": "none", "scalars": [], "algorithm": ""}
-                layer.forward = partial(torch.ops.mkldnn._linear_pointwise, **told)
+                told = {"B": layer.bias, "attr": "none", "scalars": [], "algorithm": ""}
+                layer.forward = partial(torch.ops.mkldnn._linear_pointwise, W=weight, **told)
         return tokenizer, model.eval().to(self.device)
 
 

@@ -66,7 +66,7 @@ def gather(
 
     sound = {method: path for method, path in predictions.items() if not problem_of(method, path, windows)}
     if not sound:
-        raise PermanentError("report", where=dataset, problem="none is whole", remedy=f"Make {', '.join(predictions)} again")
+        raise PermanentError("read methods", where=dataset, problem="all broken", remedy=f"Make {', '.join(predictions)} again")
     read: dict[str, Any] = {name: more.pop(name) for name in ("metrics", "cleaning", "baselines")} | {"items": texts.items}
     read |= {"dataset": dataset, "windows": windows, "references": texts.references, "floors": FLOORS, "users": users}
     read |= {"on": (on := flagged([*sound.values()], windows, texts)), "predictions": [*sound.values()], "methods": [*sound]}
