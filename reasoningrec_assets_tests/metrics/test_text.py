@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_references_are_embedded_once_though_candidates_of_many_methods_make_roo
         embedded[-len({*candidates, *REFERENCES}) :] = []  # those of the one that keeps nothing from method to method
     assert sum(map(len, scorer._kept.values())) < 150
     assert [embedded.count(reference) for reference in REFERENCES] == [1] * 4
+
+
+def test_an_encoder_saved_in_half_precision_scores_too(encoder: Path, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    transformers.AutoModel.from_pretrained(encoder, dtype=torch.float16).save_pretrained(tmp_path)
+    found = bertscore(CANDIDATES, REFERENCES, tmp_path)
+    np.testing.assert_allclose(found, bertscore(CANDIDATES, REFERENCES, encoder), atol=0.01)
 
 
 def test_a_text_without_tokens_scores_zero(encoder: Path) -> None:
