@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -44,6 +45,7 @@ from reasoningrec_assets.training.student import build_splits
 from reasoningrec_assets.training.variants import VARIANTS, Variant
 
 FOLDER, KEPT = CACHE / "quality", ROOT / "benchmarks" / "results" / "quality"
+KEY = ["split", "user_id", "target_item_id"]
 K, STOPPING_ROWS, TOKENS = 256, 256, 4096
 SHUFFLED = "+shuffled"  # after a variant's name: trained on its rows with their answers dealt anew, it can have learnt nothing
 SETTINGS = TrainingSettings(
@@ -68,17 +70,15 @@ def run(quick: bool) -> list[Figure]:
     floors = floor_methods()
     seconds, aucs = {}, {}
     for variant in ("titles", "grounded"):
-        floors[variant] = predictions(variant, seed=1)
+        floors |= with_stacks(variant, predictions(variant, seed=1))
         seconds[variant] = json.loads(floors[variant].with_name("seconds.json").read_text())
-    floors["stack of grounded"] = made(stack, predictions=floors["grounded"])
-    floors["stack_mf of grounded"] = made(stack, factors=True, predictions=floors["grounded"])
     for name, path in floors.items():
         aucs[name] = test_auc(path)["auc"]
     plain, grounded = (against(floors[name], floors["like_rate"]) for name in ("titles", "grounded"))
     above = grounded["p"] if grounded["difference"] > 0 else 1.0  # the test has two sides
-    best = max(seconds.keys() | {name for name in floors if name.startswith("stack")}, key=aucs.__getitem__)
-    beyond = against(floors[best], floors["logistic_regression"])
-    print(f"(c) {best} against the logistic regression: {beyond}; AUCs: {aucs}")
+    best = max((name for name in floors if name.split(",")[0] in seconds), key=aucs.__getitem__)
+    for floor in ("logistic_regression", "logistic_regression_mf"):
+        print(f"(c) {best} against {floor}: {against(floors[best], floors[floor])}")
     return [
         Figure("plain student's AUC above the like-rate's", plain["difference"], 0.0, details=aucs | {"p": plain["p"]}),
         Figure("grounded student above the like-rate: DeLong's p", above, 0.01, at_most=True, details=grounded),
@@ -104,10 +104,9 @@ class Asked(NamedTuple):
         return self.rows["valid"] + self.rows["test"]
 
     def table(self, variant: str, scores: list[float]) -> pa.Table:
-        keys = ("split", "user_id", "target_item_id", "label")
         rows = zip(self.scored, scores, strict=True)
         return pa.Table.from_pylist(
-            [{name: row[name] for name in keys} | {"method": variant, "score": score} for row, score in rows]
+            [{name: row[name] for name in (*KEY, "label")} | {"method": variant, "score": score} for row, score in rows]
         )
 
 
@@ -255,6 +254,22 @@ def made(method: Callable[[Task], Made], *, factors: bool = False, **more: Path)
     return path
 
 
+def with_stacks(name: str, path: Path) -> dict[str, Path]:
+    """A student's predictions, and those of the two stacks on them, by name."""
+    ways = {"stack": False, "stack_mf": True}
+    return {name: path} | {f"{name}, {way}": made(stack, factors=factors, predictions=path) for way, factors in ways.items()}
+
+
+def averaged(name: str, paths: Sequence[Path]) -> Path:
+    """The mean of several seeds' log-odds for each row: what as many students say together."""
+    rows = [pq.read_table(path).sort_by([(key, "ascending") for key in KEY]) for path in paths]
+    assert all(one.select(KEY) == rows[0].select(KEY) for one in rows)
+    means = np.mean([one["score"].to_numpy() for one in rows], axis=0)
+    path = FOLDER / f"{name}.parquet"
+    pq.write_table(rows[0].drop_columns("score").append_column("score", pa.array(means)), path)
+    return path
+
+
 def _test_rows(path: Path) -> dict[str, list]:
     table = pq.read_table(path)
     rows = sorted(
@@ -276,26 +291,30 @@ def against(one: Path, other: Path) -> dict[str, float]:
     return delong(mine["label"], mine["score"], floor["score"])._asdict()
 
 
+def measured(path: Path, floors: dict[str, Path]) -> dict[str, Any]:
+    """A method's AUC, and DeLong's tests against every floor."""
+    return test_auc(path) | {f"against_{floor}": against(path, made_by) for floor, made_by in floors.items()}
+
+
 def grid(wanted: list[str]) -> None:
     for name in wanted:
         variant, seed = name.split(":")
         keep(variant, int(seed))
     floors = floor_methods()
-    figures: dict[str, dict[str, Any]] = {
-        name: test_auc(path) | {"against_like_rate": against(path, floors["like_rate"])} for name, path in floors.items()
-    }
+    figures: dict[str, dict[str, Any]] = {name: measured(path, floors) for name, path in floors.items()}
     aucs: dict[str, list[float]] = {}
+    seeds: dict[str, list[Path]] = {}
     for scores in sorted(KEPT.glob("*.json")):
         (variant, seed), path = scores.stem.split("-"), kept(scores)
-        ways = {variant: path} | {
-            f"{variant}, {name}": made(stack, factors=factors, predictions=path)
-            for name, factors in (("stack", False), ("stack_mf", True))
-        }
-        for name, found in ways.items():
-            tested = {f"against_{floor}": against(found, made_by) for floor, made_by in floors.items()}
-            figures[f"{name}, seed {seed}"] = (score := test_auc(found)) | tested
-            aucs.setdefault(name, []).append(score["auc"])
+        seeds.setdefault(variant, []).append(path)
+        for name, found in with_stacks(variant, path).items():
+            figures[f"{name}, seed {seed}"] = measured(found, floors)
+            aucs.setdefault(name, []).append(figures[f"{name}, seed {seed}"]["auc"])
         figures[f"{variant}, seed {seed}"]["seconds"] = json.loads(scores.read_text())["seconds"]
+    for variant, paths in seeds.items():
+        if len(paths) > 1:  # what was tried, too: several students of a variant together
+            name = f"{variant}, mean of {len(paths)} seeds"
+            figures |= {way: measured(found, floors) for way, found in with_stacks(name, averaged(name, paths)).items()}
     means = {name: statistics.mean(found) for name, found in aucs.items()}
     result = {
         "name": "quality-grid",

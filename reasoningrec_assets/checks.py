@@ -70,7 +70,7 @@ def _checks_of(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
         opened = lake.open()
         receipt = opened.newest(asset.key.to_user_string(), context.partition_key, wanted_by=f"the checks of {asset.key}")
         known: dict[str, Any] = {made.asset: opened.path_of(made) for made in opened.receipts.ancestry([receipt])}
-        known |= {"path": opened.path_of(receipt), "declared": table.column_names, "targets_per_user": 1}
+        known |= {"path": opened.path_of(receipt), "declared": table.arrow().names, "targets_per_user": 1}
         known |= {"cuts": registry.get(context.partition_key).cuts, **receipt.metrics}
         of = {name: getattr(receipt, name) for name in ("asset", "partition", "data_version")} | {"run_id": context.run.run_id}
         for check in (one for one in checks if dg.AssetCheckKey(asset.key, one.name) in context.selected_asset_check_keys):

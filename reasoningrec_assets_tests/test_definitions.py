@@ -92,7 +92,7 @@ def test_declared_column_sources_exist():
         for column in table.columns:
             for source in column.made_of:
                 upstream, name = source.split(".")
-                assert name in TABLES[upstream].column_names, f"{table.name}.{column.name} <- {source}"
+                assert name in TABLES[upstream].arrow().names, f"{table.name}.{column.name} <- {source}"
 
 
 def test_the_weekly_schedule_is_off_and_asks_for_each_dataset_once():

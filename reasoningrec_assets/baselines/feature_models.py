@@ -27,10 +27,14 @@ def gradient_boosting(task: Task) -> Made:
 
 
 def stack(task: Task) -> Made:
-    """Logistic regression on the features and a student's log-odds, fitted on the validation rows that it scored."""
+    """Logistic regression on two log-odds, a student's and `logistic_regression`'s, fitted on the rows of validation it scored."""
+    # Train rows have weighed the features already: the few rows here would weigh each of them anew, and worse.
+    floor, known = logistic_regression(task)
     scores = query(SQL["student"], scored=task.tables["predictions"])
-    table = _features(task).join(scores, _KEY, join_type="inner").sort_by([(name, "ascending") for name in _KEY])
-    return fitted(task, table, regression(), table["split"].to_numpy() == "valid")
+    both = floor.select([*_KEY, "label", "score"]).rename_columns({"score": "floor"}).join(scores, _KEY, join_type="inner")
+    table = both.sort_by([(name, "ascending") for name in _KEY])
+    rows, weights = fitted(task, table, regression(), table["split"].to_numpy() == "valid")
+    return rows, {f"floor_{name}": value for name, value in known.items()} | weights
 
 
 def _features(task: Task) -> pa.Table:

@@ -29,11 +29,6 @@ class TableSchema:
     columns: tuple[Column, ...]
 
     @property
-    def column_names(self) -> list[str]:
-        """The column names in written order."""
-        return [column.name for column in self.columns]
-
-    @property
     def key(self) -> tuple[str, ...]:
         """The names of the columns that together identify a row."""
         return tuple(column.name for column in self.columns if column.key)

@@ -190,5 +190,18 @@ def test_a_stack_of_a_perfect_student_is_perfect_and_learns_from_validation_rows
         row["label"] = row["label"] ^ (row["split"] == "test")
     assert stack(task(data, "stack", predictions=path))[0]["score"] == table["score"]
     with_factors = stack(dataclasses.replace(task(data, "stack_mf", predictions=path), factors=True))[1]
-    weighed = {name.removeprefix("coefficient_") for name in with_factors if name.startswith("coefficient_")}
-    assert weighed == {*FEATURES, "matrix_factorisation", "student"}
+    weighed = {name.split("coefficient_")[1] for name in with_factors if name.startswith("floor_coefficient_")}
+    assert weighed == {*FEATURES, "matrix_factorisation"}
+    assert {name for name in with_factors if name.startswith("coefficient_")} == {"coefficient_floor", "coefficient_student"}
+
+
+def test_a_student_that_says_nothing_leaves_the_stack_in_the_order_of_the_regression(data: Data) -> None:
+    """The regression's own weights come from train rows: fitted anew on the few validation rows, they would rank otherwise."""
+    path = data.folder / "predictions.parquet"
+    keys = [
+        {name: row[name] for name in ("split", "user_id", "target_item_id")} for row in data.windows if row["split"] != "train"
+    ]
+    pq.write_table(pa.Table.from_pylist([{**key, "score": 0.5} for key in keys]), path)
+    stacked, floor = (method(task(data, "m", predictions=path))[0].to_pylist() for method in (stack, logistic_regression))
+    by_floor = [row["target_item_id"] for row in sorted(floor, key=lambda row: (row["score"], row["user_id"]))]
+    assert [row["target_item_id"] for row in sorted(stacked, key=lambda row: (row["score"], row["user_id"]))] == by_floor

@@ -131,7 +131,7 @@ def evaluation() -> Callable[..., pa.Table]:
         schema = table_of("evaluation_metrics")
         assert schema is not None
         return pa.Table.from_pylist(
-            [dict(zip(schema.column_names, (dataset, *row), strict=True)) for row in found], schema=schema.arrow()
+            [dict(zip(schema.arrow().names, (dataset, *row), strict=True)) for row in found], schema=schema.arrow()
         )
 
     return make

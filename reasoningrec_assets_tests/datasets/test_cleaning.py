@@ -39,7 +39,7 @@ def test_rows_come_in_schema_order_by_user_and_time(make_dataset, udata):
         ]
     )
     table, _ = _run(make_dataset(), path)
-    assert table.schema.names == TABLES["cleaned_interactions"].column_names
+    assert table.schema.names == TABLES["cleaned_interactions"].arrow().names
     assert _ids(table) == [("a", "3"), ("a", "2"), ("a", "4"), ("a", "1"), ("b", "4"), ("b", "3"), ("b", "2"), ("b", "1")]
     assert table["position"].to_pylist() == [0, 1, 2, 3] * 2
     assert set(table["dataset"].to_pylist()) == {"tiny"}
@@ -172,7 +172,7 @@ def test_items_are_those_rated_and_an_unknown_one_is_called_by_its_id(make_datas
     movies = tmp_path / "movies.dat"
     movies.write_text("1::One (1990)::Drama\n2::Two (1991)::War|Drama\n2::Again (1992)::War\n3::::Drama\n4::Four::Drama\n")
     items, counts = cleaning.read_items(dataset, {"items": movies}, interactions)
-    assert items.schema.names == TABLES["items"].column_names
+    assert items.schema.names == TABLES["items"].arrow().names
     assert [(row["item_id"], row["title"], row["year"], row["genres"]) for row in items.to_pylist()] == [
         ("1", "One", 1990, ["Drama"]),
         ("2", "Two", 1991, ["War", "Drama"]),

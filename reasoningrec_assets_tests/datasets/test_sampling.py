@@ -68,7 +68,7 @@ def test_half_of_each_class_and_the_other_fills_up(
     labels = choice.rows["label"].to_pylist()
     assert (labels.count(True), labels.count(False)) == (taken_liked, taken_disliked)
     assert set(choice.rows["split"].to_pylist()) == {"train"}
-    assert choice.rows.schema.names == TABLES["interaction_windows"].column_names
+    assert choice.rows.schema.names == TABLES["interaction_windows"].arrow().names
     assert choice.counts == {
         "requested": k,
         "taken": taken_liked + taken_disliked,

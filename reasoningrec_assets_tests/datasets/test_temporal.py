@@ -88,7 +88,7 @@ def test_windows_equal_the_definition_for_any_events(make_dataset, events, histo
             return
         reader, counts = windows.build(dataset, interactions)
         table = reader.read_all()
-    assert table.schema.names == TABLES["interaction_windows"].column_names
+    assert table.schema.names == TABLES["interaction_windows"].arrow().names
     names = ("split", "user_id", "target_item_id", "label", "history_item_ids", "history_liked", "profile_item_ids")
     assert [tuple(row[name] for name in names) for row in table.to_pylist()] == expected
     assert counts["windows"] == len(expected)

@@ -42,7 +42,7 @@ def _names(*positions):
 
 def test_the_worked_example_of_the_paper(make_dataset, tmp_path):
     table, counts = _build(make_dataset(history_length=4), _interactions(tmp_path / "i.parquet", {"u": 10}))
-    assert table.schema.names == TABLES["interaction_windows"].column_names
+    assert table.schema.names == TABLES["interaction_windows"].arrow().names
     train, valid, test = table.to_pylist()
     assert (train["split"], train["target_item_id"], train["history_item_ids"]) == ("train", "i7", _names(3, 4, 5, 6))
     assert (valid["split"], valid["target_item_id"], valid["history_item_ids"]) == ("valid", "i8", _names(4, 5, 6, 7))

@@ -76,7 +76,7 @@ def test_column_that_is_null_throughout_needs_no_type(rows, tmp_path: Path):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch_sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8),
-    shuffled=st.permutations(TABLES["interaction_windows"].column_names),
+    shuffled=st.permutations(TABLES["interaction_windows"].arrow().names),
 )
 def test_bytes_depend_on_rows_alone(batch_sizes, shuffled, rows, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tables, "ROW_GROUP", 16)
@@ -101,16 +101,16 @@ def test_every_declared_table_writes_and_reads_back(name, rows, publish, lake):
     assert not reused
     assert receipt.row_count == 3
     assert pq.read_table(lake.path_of(receipt)).equals(table)
-    assert [column["name"] for column in receipt.columns] == TABLES[name].column_names
+    assert [column["name"] for column in receipt.columns] == TABLES[name].arrow().names
 
 
 def test_declared_keys_and_sources_exist():
     for table in TABLES.values():
-        assert {*table.key} <= {*table.column_names}
+        assert {*table.key} <= {*table.arrow().names}
         for column in table.columns:
             for source in column.made_of:
                 upstream, upstream_column = source.split(".")
-                assert upstream_column in TABLES[upstream].column_names, f"{table.name}.{column.name} names {source}"
+                assert upstream_column in TABLES[upstream].arrow().names, f"{table.name}.{column.name} names {source}"
 
 
 def test_study_assets_write_the_table_of_their_last_name():
