@@ -265,7 +265,8 @@ def growth(counts: list[int]) -> None:
             }
         )
         print(json.dumps(found[-1]), flush=True)
-        result = {"name": "load-growth", **describe_machine(), "sizes": found}
+        about = "The catalogue with ten thousand, a hundred thousand and a million receipts: seconds, memory and the slowest lineage query."
+        result = {"name": "load-growth", "about": about, **describe_machine(), "sizes": found}
         (ROOT / "benchmarks" / "results" / "load-growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     drawn = ("sync seconds", "sync again seconds", "sync MB", "slowest query seconds")
     figure, places = pyplot.subplots(1, len(drawn), figsize=(14, 3.2), layout="constrained")

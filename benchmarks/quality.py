@@ -318,6 +318,7 @@ def grid(wanted: list[str]) -> None:
     means = {name: statistics.mean(found) for name, found in aucs.items()}
     result = {
         "name": "quality-grid",
+        "about": "Every variant and seed of the student, K=256, all 943 users: `python -m benchmarks.quality VARIANT:SEED ...`.",
         **describe_machine(),
         "settings": {
             variant: settings_of(variant, 1).model_dump(exclude={"seed"})

@@ -22,10 +22,9 @@ def build_definitions(
     # what the modules make, those in their lists included; Dagster's own loader takes each apart and rebuilds it
     made = [value if isinstance(value, list) else [value] for module in STAGES for value in vars(module).values()]
     assets = {asset.key: asset for found in made for asset in found if isinstance(asset, dg.AssetsDefinition)}
-    started: dict[str, Any] = {"jobs": [refresh, prepare, *studies.jobs], "schedules": schedules}
+    started: dict[str, Any] = {"jobs": [refresh, prepare, *studies.jobs], "schedules": schedules, "asset_checks": asset_checks}
     started |= {"sensors": [raw_files_changed, run_failures], "executor": executor or dg.in_process_executor}
-    known = {"lake": LakeResource(), **(resources or {})}
-    return dg.Definitions(assets=list(assets.values()), asset_checks=asset_checks, resources=known, **started)
+    return dg.Definitions(assets=[*assets.values()], resources={"lake": LakeResource(), **(resources or {})}, **started)
 
 
 defs = build_definitions()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize
+from reasoningrec_assets.assets.materialize import StepConfig, asset, materialize, settings_of
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.lake.steps import Inputs, Output
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
+from reasoningrec_assets.settings import TrainingSettings
 
 
 def _asset(
@@ -25,14 +26,15 @@ def _asset(
     def baseline(context: dg.AssetExecutionContext, config: StepConfig, lake: LakeResource) -> dg.MaterializeResult:
         # only the events of all users are cut by dates
         cut = next(iter(registry.get(context.partition_key).cuts), None) if "cleaned_interactions" in tables else None
+        seed = settings_of(TrainingSettings, "training", config, registry.get(context.partition_key)).seed
 
         def build(inputs: Inputs) -> Output:
             from reasoningrec_assets.baselines.features import Task
 
-            task = Task(context.partition_key, method, {table: inputs[table] for table in tables}, cut, factors)
+            task = Task(context.partition_key, method, {table: inputs[table] for table in tables}, cut, factors, seed)
             return Output(*getattr(import_module(f"reasoningrec_assets.baselines.{module}"), function)(task))
 
-        return materialize(context, lake, build, settings={"cut": cut, "method": method}, config=config)
+        return materialize(context, lake, build, settings={"cut": cut, "method": method, "seed": seed}, config=config)
 
     return baseline
 

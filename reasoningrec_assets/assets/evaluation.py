@@ -1,5 +1,6 @@
 """How good, how sure, compared with what: the floors, the metrics of every method, and the report."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -86,11 +87,12 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
     """AUC with intervals and more for every method on one test population, and how near explanations are to the teacher's."""
 
     def build(inputs: Inputs, told: dict[str, Any]) -> Output:
-        from reasoningrec_assets.metrics.evaluate import evaluate, left_out, metrics_by_name
+        from reasoningrec_assets.metrics.evaluate import evaluate, left_out
 
         figures = {asset: receipt.metrics for asset, receipt in inputs.receipts.items()}
         table = evaluate(**told, rows_in=int(figures["cleaned_interactions"]["rows_in"]), dropped=left_out(figures))
-        return Output(table, metrics_by_name(table), {"raw_files": inputs.receipts["raw_dataset"].details["preview"]})
+        named = {f"{row['method']}_{row['metric']}": row["value"] for row in table.to_pylist() if row["value"] is not None}
+        return Output(table, named, {"raw_files": inputs.receipts["raw_dataset"].details["preview"]})
 
     return _evaluated(context, config, lake, METHODS, build)
 
@@ -119,6 +121,7 @@ def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lak
     return _evaluated(context, config, lake, COMPARED, build, optional=EXISTING)
 
 
+SEED = re.compile(r"_seed\d+$")  # behind the name of a dataset's repetition
 ADAPTERS = {"student": lora_model, **studies.ADAPTERS}
 REPORTED = (evaluation_metrics, *METHODS.values(), *STAGES)
 # the stack asks the student
@@ -133,7 +136,7 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
 
     dataset, receipts = registry.get(context.partition_key), lake.open().receipts
     # with other seeds, see docs/studies.md: boards of other partitions are no upstream, and count by their content
-    alike = [name for name in registry.datasets() if name.split("_seed")[0] == dataset.name.split("_seed")[0]]
+    alike = [name for name in registry.datasets() if SEED.sub("", name) == SEED.sub("", dataset.name)]
     boards = [board for name in alike if (board := receipts.newest("leaderboard", name))]
     checks = [check for stage in STAGES for check in receipts.checks(stage.key.to_user_string(), dataset.name)]
     told = {"title": dataset.title, "facts": dataset.model_dump(include={"history_length", "profile_items", "min_ratings"})}

@@ -93,7 +93,6 @@ def materialize(
     """Run one step of the lake for the context's asset and partition, see `Step`, and report its receipt.
 
     What is ``optional`` is read where it exists, and need not be a dependency that Dagster knows of and would ask for.
-
     Dagster tries again after a `TransientError`, three times and ever later; nothing else is tried again. A `PermanentError`
     becomes a `dg.Failure` that says so to every retry mechanism.
     """

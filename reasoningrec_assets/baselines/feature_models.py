@@ -42,7 +42,8 @@ def _features(task: Task) -> pa.Table:
     if not task.factors:
         return table
     # its training events hold no target of any split, so the train rows' estimates are as honest as the others'
-    expected = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
+    read = [task.tables[name] for name in ("interaction_windows", "cleaned_interactions")]
+    expected = factorise(*read, cut=task.cut, seed=task.seed)
     return table.append_column("matrix_factorisation", expected["score"])  # both in the order of the key
 
 

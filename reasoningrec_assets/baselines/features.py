@@ -30,6 +30,7 @@ class Task:
     tables: Mapping[str, Path]
     cut: int | None = None
     factors: bool = False
+    seed: int = 0  # of what begins with random numbers
 
 
 Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics

@@ -31,8 +31,7 @@ def factorise(windows: Path | Sequence[Path], interactions: Path, *, cut: int | 
     draw = torch.Generator().manual_seed(seed)
     rate = float((liked.sum() + 0.5) / (len(liked) + 1))
     mean = float(np.log(rate / (1 - rate)))
-    # of users and items: factors, and the bias in the last column
-    tables = []
+    tables = []  # of users and items: factors, and the bias in the last column
     for numbers in (user, item):
         table = 0.1 * torch.randn(int(numbers.max()) + 1 if len(numbers) else 1, FACTORS + 1, generator=draw)
         table[0], table[:, -1] = 0, 0
@@ -58,6 +57,6 @@ def factorise(windows: Path | Sequence[Path], interactions: Path, *, cut: int | 
 
 def matrix_factorisation(task: Task) -> Made:
     """The factorisation's log-odds; it knows nothing of the windows but which rows it is asked."""
-    scored = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
+    scored = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut, seed=task.seed)
     rows = scored.filter(pa.array(scored["split"].to_numpy() != "train"))
     return predictions_table(task, rows, rows["score"].to_numpy()), {}

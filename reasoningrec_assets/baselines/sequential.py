@@ -66,7 +66,7 @@ def _trained(task: Task, kind: type[_SASRec] | type[_Caser]) -> Made:
             thought[place, -len(history) :] = torch.tensor([1 + liked for liked in row["history_liked"]])
     target = torch.tensor([numbers[row["target_item_id"]] for row in rows])
     labels = torch.tensor([float(row["label"]) for row in rows])
-    torch.manual_seed(0)
+    torch.manual_seed(task.seed)
     items, opinions, bias = nn.Embedding(len(numbers) + 1, WIDTH), nn.Embedding(3, WIDTH), nn.Embedding(len(numbers) + 1, 1)
     nn.init.zeros_(bias.weight)
     model = nn.ModuleList([kind(length), items, opinions, bias])

@@ -56,6 +56,6 @@ CREATE OR REPLACE TABLE code_versions AS SELECT unnest($names) AS name, unnest($
 -- name: leaderboard_seeds
 -- A dataset and its repetitions under other seeds, <dataset>_seed<number>, together.
 CREATE VIEW leaderboard_seeds AS
-SELECT split_part(dataset, '_seed', 1) AS dataset, method, count(auc) AS n, avg(auc) AS mean_auc, stddev_samp(auc) AS sd_auc,
+SELECT regexp_replace(dataset, '_seed\d+$', '') AS dataset, method, count(auc) AS n, avg(auc) AS mean_auc, stddev_samp(auc) AS sd_auc,
     min(auc) AS least_auc, max(auc) AS greatest_auc
 FROM leaderboard GROUP BY ALL ORDER BY 1, mean_auc DESC NULLS LAST, method

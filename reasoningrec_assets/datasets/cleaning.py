@@ -38,7 +38,6 @@ def clean(
 
     ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
     history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
-
     Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; counts, of which
     the five ``dropped_<reason>`` add up to rows_in - rows_out; and as JSON, ``dropped``, up to three examples of each reason.
     PermanentError where the file that holds the ratings breaks its layout, or no user is left.

@@ -25,7 +25,6 @@ def build(dataset: Dataset, interactions: Path, scratch: Path | None = None) -> 
     (train), s[-2] (valid) and s[-1] (test), each with the H items before it, or as many as there are. Profile items are the
     first ``min(profile_items, n - profile_skip_last)``, none where that is not positive. ``users_with_short_history`` have
     fewer than H items before the train target.
-
     Global-temporal, where the dataset has cut dates: each split is what happened from its cut to the next one, at most
     ``targets_per_user`` rows of a user, each with the H events before the split's cut. So no row knows an event of its own
     split, a user's rows of one split share a history, and one without an event before the cut has no row. Profile items are

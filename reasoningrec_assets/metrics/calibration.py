@@ -10,17 +10,18 @@ def recalibrated(valid_scores: ArrayLike, valid_labels: ArrayLike, scores: Array
     """Probabilities of `scores` after a temperature and a shift, both fitted on validation rows, and these two.
 
     The temperature divides the log-odds, the shift is added to them (Platt 1999): the one takes back overconfidence, the
-    other the prior that the training rows had. None where validation rows have one class only, or an infinite score.
+    other the prior that the training rows had. None where nothing can be fitted: validation rows of one class, or of two that a
+    score tells apart without an error, or scores that are infinite, all the same, or higher for what was disliked.
     """
     from sklearn.linear_model import LogisticRegression
 
     known, truth = np.asarray(valid_scores, dtype=np.float64), np.asarray(valid_labels, dtype=bool)
-    if truth.all() or not truth.any() or not np.isfinite(known).all():
+    if truth.all() or not truth.any() or not np.isfinite(known).all() or known[truth].min() >= known[~truth].max():
         return None
     fitted = LogisticRegression(C=np.inf).fit(known[:, None], truth)
     slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     odds = np.asarray(scores, dtype=np.float64) * slope + shift
-    return 0.5 * (1.0 + np.tanh(0.5 * odds)), 1 / slope if slope else np.inf, shift
+    return (0.5 * (1.0 + np.tanh(0.5 * odds)), 1 / slope, shift) if slope > 0 else None
 
 
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:

@@ -24,8 +24,8 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Group
 
     The AUC's variance comes from each row's placement among those of the other class, by midranks (Sun and Xu 2014), so
     ties count one half. What the rows of one group, a user, add to it is summed before it is squared (Obuchowski 1997).
-    Equal placements give z = 0 and p = 1. None where a class has fewer than two rows, or nothing varies though the AUCs
-    differ: there is no variance to judge by. PermanentError where a score is not a number.
+    Equal placements give z = 0 and p = 1. None where a class has rows of fewer than two users, or nothing varies though the AUCs
+    differ: there is no variance to judge by. Of some ten users it finds too much. PermanentError where a score is not a number.
     """
     from scipy.stats import norm, rankdata
 
@@ -33,14 +33,14 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Group
     if np.isnan(scores).any():
         remedy = "Materialize the predictions that hold them again"
         raise PermanentError("compare two methods", where="their scores", problem="some are no numbers", remedy=remedy)
-    likes, dislikes = int(liked.sum()), int((~liked).sum())
-    if min(likes, dislikes) < 2:
+    codes = group_codes(groups, len(liked))
+    users, rows = np.array([[len(np.unique(codes[of])), of.sum()] for of in (liked, ~liked)]).T
+    if users.min() < 2:
         return None
-    one_right, other_right = (placements(liked, ranks) for ranks in rankdata(scores, axis=1))
-    gaps, sizes = one_right - other_right, np.where(liked, likes, dislikes)
+    gaps = np.subtract(*(placements(liked, ranks) for ranks in rankdata(scores, axis=1)))
     difference = float(gaps[liked].mean())
-    parts = (gaps - difference) / np.sqrt(sizes * (sizes - 1))
-    error = float(np.linalg.norm(np.bincount(group_codes(groups, len(liked)), parts)))
+    parts = (gaps - difference) / np.where(liked, *rows) * np.sqrt(1 + 1 / (np.where(liked, *users) - 1))
+    error = float(np.linalg.norm(np.bincount(codes, parts)))
     if difference and not error:
         return None
     z = difference / error if error else 0.0

@@ -35,7 +35,6 @@ def evaluate(
     changes what another method is scored on. ``auc``, ``accuracy`` and ``brier``, with 95 % intervals over users, are
     computed on the rows that it covers; the AUC is null where those have one class only. Explanations are counted, and measured
     by `explanation_figures` where ``texts`` are given. ``rows_in`` and ``dropped`` (see `left_out`) are copied.
-
     PermanentError where a file has what `problem_of` finds, as a row twice, another label than the windows, or a score of NaN.
     """
     truth = query(_SQL["truth"], windows=windows)
@@ -67,11 +66,6 @@ def left_out(figures: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
     counts["history_line_over_context_in_training"] = figures["lora_model"]["history_lines_dropped"]
     counts["history_line_over_context_in_scoring"] = figures["predictions"]["history_lines_dropped"]
     return {reason: int(count) for reason, count in counts.items()}
-
-
-def metrics_by_name(table: pa.Table) -> dict[str, float]:
-    """The defined values of an `evaluation_metrics` table as ``<method>_<metric>``, for plots over time."""
-    return {f"{row['method']}_{row['metric']}": row["value"] for row in table.to_pylist() if row["value"] is not None}
 
 
 def problem_of(method: str, predictions: Path, windows: Path) -> str | None:
@@ -108,7 +102,9 @@ def _figures(predictions: Path, windows: Path, draws: Mapping[str, Any]) -> Iter
     fitted = recalibrated(valid["score"].to_numpy(), valid["label"].to_numpy(), scores)
     if len(labels):
         yield "ece", calibration_error(labels, stated), len(labels)
-    if len(labels) and fitted:
+    if not fitted:
+        yield "not_recalibrated", 1, valid.num_rows
+    elif len(labels):
         probabilities, temperature, shift = fitted
         yield from (("temperature", temperature, valid.num_rows), ("prior_shift", shift, valid.num_rows))
         yield "brier_recalibrated", float(((probabilities - labels) ** 2).mean()), len(labels)

@@ -43,13 +43,14 @@ covered AS (
     SELECT count(*) AS n, count(DISTINCT label) AS classes, (SELECT count(*) FROM truth WHERE split = 'test') AS population,
         (SELECT count(*) FROM read_parquet($predictions) WHERE split = 'test') - n AS outside,
         (SELECT count(explanation) FROM read_parquet($predictions) SEMI JOIN test USING (split, user_id, target_item_id)) AS explained,
-        (SELECT count(*) FROM users) AS mixed
+        (SELECT count(*) FROM users) AS mixed,
+        (SELECT struct_pack(n := count(*), classes := count(DISTINCT label)) FROM scored WHERE split = 'valid') AS valid
     FROM test
 )
 SELECT found[1] AS metric, found[2]::DOUBLE AS value, found[3]::BIGINT AS n
 FROM (SELECT unnest([
     ('coverage', n / nullif(population, 0), population), ('missing_rows', population - n, population), ('extra_rows', outside, n + outside),
-    ('one_class_only', if(classes = 1, 1, NULL), n), ('explained_rows', nullif(explained, 0), n),
+    ('one_class_only', if(classes = 1, 1, NULL), n), ('valid_one_class_only', if(valid.classes < 2, 1, NULL), valid.n), ('explained_rows', nullif(explained, 0), n),
     ('auc_pr', (SELECT sum(likes * hits / chosen) / nullif(max(all_likes), 0) FROM cut WHERE split = 'test'), n),
     ('auc_per_user', (SELECT avg(auc) FROM users), mixed), ('users_with_both_classes', mixed, n),
     ('threshold', (SELECT edge FROM threshold), n), ('accuracy_at_threshold', (SELECT avg((label = predicted)::INTEGER) FROM judged), n),
@@ -57,7 +58,7 @@ FROM (SELECT unnest([
         / nullif(count(*) FILTER (label) + count(*) FILTER (predicted), 0) FROM judged), n),
     ('log_loss', (SELECT -avg(ln(greatest(if(label, probability, 1 - probability), 2.220446049250313e-16))) FROM test), n)
 ]) AS found FROM covered)
-WHERE value IS NOT NULL OR metric NOT IN ('one_class_only', 'explained_rows')
+WHERE value IS NOT NULL OR metric NOT IN ('one_class_only', 'valid_one_class_only', 'explained_rows')
 
 -- name: valid
 SELECT truth.label, score FROM read_parquet($predictions) AS answers

@@ -1,8 +1,9 @@
 -- name: macros
-CREATE OR REPLACE TEMP MACRO words(text) AS regexp_extract_all(lower(text), '[\p{L}\p{M}\p{N}]+');
+CREATE OR REPLACE TEMP MACRO plainly(text) AS lower(strip_accents(text));
+CREATE OR REPLACE TEMP MACRO words(text) AS regexp_extract_all(plainly(replace(text, ' & ', ' and ')), '[\p{L}\p{M}\p{N}]+');
 -- A title by its words: without a note in parentheses behind it, and "Piano, The" as "the piano".
-CREATE OR REPLACE TEMP MACRO full_name(title) AS array_to_string(words(regexp_replace(regexp_replace(
-    trim(title, ' .,;!'), '\s*\([^()]*\)$', ''), '^(.*), (The|A|An)$', '\2 \1')), ' ');
+CREATE OR REPLACE TEMP MACRO full_name(title) AS array_to_string(words(regexp_replace(regexp_replace(trim(title, ' .,;!'), '\s*\([^()]*\)$', ''),
+    '^(.*), (The|An?|L[aeo]s?|L''|Il|El|Un[ae]?|D[aei][rsn]?|Eine?|Het)$', '\2 \1')), ' ');
 CREATE OR REPLACE TEMP MACRO short_name(name) AS regexp_replace(name, '^(the|a|an) ', '');
 CREATE OR REPLACE TEMP MACRO quotation() AS '["“«]\s*([\p{Lu}\p{Lo}\p{N}][^"“”«»]*)["”»]';
 CREATE OR REPLACE TEMP MACRO numbers(name) AS regexp_extract_all(name, '\d+|\b[ivx]+\b');
@@ -11,13 +12,19 @@ CREATE OR REPLACE TEMP MACRO about_target(clause) AS
 -- A text in order: each quotation and each word, with what stands between it and the next one.
 CREATE OR REPLACE TEMP MACRO tokens(text) AS
     regexp_extract_all(text, '(' || quotation() || '|[\p{L}\p{M}\p{N}]+)[^\p{L}\p{M}\p{N}"“«]*|[^\p{L}\p{M}\p{N}]');
--- The opinions that a clause holds in lower case, in their order: denied dislike is liking, denied liking is dislike, and
--- "films like it" holds none.
-CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(regexp_replace(regexp_replace(regexp_replace(clause,
-    '\bnot only\b|(\b(not|never)|n.t)\W+(\w+\W+){0,2}?(dislik|hate|disappoint|bor(ed|ing))\w*', ' enjoy', 'g'),
-    '(\b(not|never|unlikely|hardly)|n.t)\W+(\w+\W+){0,3}?(like|enjoy|love|appreciate|appeal|interest|prefer|match|align|resonate)', ' dislike', 'g'),
-    's like\b', 's such as', 'g'),
-    '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat)|prediction: (?:yes|no)\b');
+-- The opinions that a clause holds in lower case, in their order: denied dislike is liking, denied liking is dislike, and "films
+-- like it", "a love of drama", "what they like" and "prefer something else" hold none of it. A denial does not reach across "and".
+CREATE OR REPLACE TEMP MACRO denial() AS '(\b(not|never|unlikely|hardly|doubtful|fail(s|ed)?|nothing|neither|poor)|n.t)[^\w&]+(\w+[^\w&]+)';
+CREATE OR REPLACE TEMP MACRO liking() AS '(lik(e|ed|es|ing)\b|enjoy|love|appreciat|appeal|interest|prefer|match|align|resonat|suit|fits?\b)\w*';
+CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(
+    regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(clause,
+        '\b(love|likes?|dislikes?|hatred|appreciation)\W+(of|for)\b|\b(preferences?|interests|likes and dislikes)\b|s like\b'
+            || '|\bprefer\w*\W+(\w+\W+){0,2}?(something|other|another|different|more|less)\b', ' ', 'g'),
+        '\band\b', '&', 'g'),
+        '\bnot only\b|' || denial() || '{0,2}?(dislik|hate|disappoint|bor(ed|ing))\w*', ' enjoy', 'g'),
+        denial() || '{0,6}?' || liking() || '(\W+n?or\W+(\w+\W+)?' || liking() || ')*', ' dislike', 'g'),
+        '\bwhat\W+(\w+\W+){1,3}?' || liking(), ' ', 'g'),
+    '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat|suit|fits?\b)|prediction: (?:yes|no)\b');
 
 -- What each method was asked: two variants of one row have different prompts.
 CREATE TEMP TABLE asked (method VARCHAR, user_id VARCHAR, target_item_id VARCHAR, input VARCHAR)
@@ -36,9 +43,11 @@ WITH answers AS (
         score > 0 AS predicted, trim(explanation::VARCHAR) AS text
     FROM read_parquet($predictions) SEMI JOIN (FROM read_parquet($windows) WHERE split = 'test') USING (user_id, target_item_id)
     WHERE split = 'test' AND explanation IS NOT NULL
-), catalogue AS (
-    SELECT item_id, title, year::VARCHAR AS year, full_name(title) AS written, short_name(written) AS name
-    FROM read_parquet($items) WHERE written <> ''
+),
+-- Items by every name that they have: "Seven (Se7en)" has two.
+catalogue AS (
+    SELECT item_id, title, year::VARCHAR AS year, full_name(called) AS written, short_name(written) AS name
+    FROM (SELECT *, unnest([title, regexp_extract(title, '\((?:a\.k\.a\. )?([^()]{3,}\p{L})\)$', 1)]) AS called FROM read_parquet($items)) WHERE written <> ''
 ), names AS (SELECT DISTINCT name FROM catalogue
 ), forms AS (SELECT DISTINCT unnest([written, name]) AS form, name, year FROM catalogue
 ), windows AS (
@@ -47,32 +56,44 @@ WITH answers AS (
             replace(replace(coalesce(title, target_item_id), '{', '{{'), '}', '}}'), coalesce(list_sum(history_liked::INTEGER[]), 0),
             len(history_liked)) AS template
     FROM read_parquet($windows) LEFT JOIN read_parquet($items) ON item_id = target_item_id WHERE split = 'test'
-), shown AS (
-    SELECT row, name, bool_or(item_id = target_item_id) AS target
-    FROM (SELECT row, target_item_id, unnest(item_ids) AS item_id FROM answers JOIN windows USING (user_id, target_item_id))
-    JOIN catalogue USING (item_id) GROUP BY row, name
 ),
--- A quotation mark inside a title ends the quotation that it stands in, in prompts as in answers: it is read as a blank.
+-- By name alone, and with the year: behind some names stands a remake too.
+shown AS (
+    SELECT row, name, year, bool_or(own) AS target
+    FROM (
+        SELECT row, name, item_id = target_item_id AS own, unnest(['', coalesce(year, '')]) AS year
+        FROM (SELECT row, target_item_id, unnest(item_ids) AS item_id FROM answers JOIN windows USING (user_id, target_item_id))
+        JOIN catalogue USING (item_id)
+    ) GROUP BY ALL
+),
+-- A quotation mark inside a title ends the quotation that it stands in, in prompts as in answers: it is read as a blank. A title
+-- that begins as no other does, as "eXistenZ", is read with a capital where it is quoted.
 plain AS (
-    SELECT row, coalesce(list_reduce(list(title ORDER BY len(title) DESC, title) FILTER (title IS NOT NULL),
-        lambda said, title: replace(said, title, translate(title, '"“”«»', '     ')), text), text) AS text
-    FROM answers LEFT JOIN (SELECT DISTINCT title FROM catalogue WHERE regexp_matches(title, '["“”«»]')) ON contains(text, title)
+    SELECT row, replace(coalesce(list_reduce(list(found || chr(1) || meant ORDER BY len(found) DESC, found) FILTER (found IS NOT NULL),
+        lambda said, pair: replace(said, split_part(pair, chr(1), 1), split_part(pair, chr(1), 2)), text), text), ' & ', ' and ') AS text
+    FROM answers LEFT JOIN (
+        SELECT title AS found, translate(title, '"“”«»', '     ') AS meant FROM catalogue WHERE regexp_matches(title, '["“”«»]')
+        UNION SELECT '"' || title || '"', '"' || upper(bare[1]) || bare[2:] || '"'
+        FROM (SELECT title, regexp_replace(title, '^[^\p{L}\p{N}]+', '') AS bare FROM catalogue)
+        WHERE NOT regexp_matches(title, '^[\p{Lu}\p{Lo}\p{N}]|["“”«»]') AND bare <> ''
+    ) ON contains(text, found)
     GROUP BY row, text
 ), tokens AS (
     SELECT row, tokens(text) AS tokens, list_transform(tokens, lambda token: regexp_extract(token, '^[\p{L}\p{M}\p{N}]+')) AS said FROM plain
 ), placed AS (
-    SELECT row, unnest(tokens) AS token, generate_subscripts(tokens, 1) AS place, regexp_extract(token, '^' || quotation(), 1) AS span FROM tokens
+    SELECT row, unnest(tokens) AS token, generate_subscripts(tokens, 1) AS place, unnest(said[2:]) AS after, regexp_extract(token, '^' || quotation(), 1) AS span
+    FROM tokens
 ),
 -- Quoted words that begin as a title does: as they stand and, if that is none, up to a colon or full stop, since genres follow, or
 -- a quotation was never closed.
 readings AS (
-    SELECT row, place, part, short_name(full_name(part)) AS name, choice
+    SELECT row, place, part, short_name(full_name(part)) AS name, choice, coalesce(nullif(regexp_extract(part, '\((\d{4})\)$', 1), ''), after) AS after
     FROM placed, LATERAL (SELECT unnest([span, regexp_replace(span, '\s*(\([^()]*\))?[:;.] .*$', '')]) AS part, unnest([1, 2]) AS choice)
     WHERE name <> '' AND (len(words(name)) <= 12 OR name IN (FROM names))
 ),
 -- A reading that is no title may be one misspelt: few letters differ, but no number and neither end, as in sequels and plurals.
 resolved AS (
-    SELECT row, place, part, choice, readings.name AS said, coalesce(names.name, (
+    SELECT row, place, part, choice, after, readings.name AS said, coalesce(names.name, (
         SELECT arg_min(near.name, levenshtein(near.name, readings.name)) FROM names AS near
         WHERE near.name[1] = readings.name[1] AND near.name[-1] = readings.name[-1] AND numbers(near.name) = numbers(readings.name)
             AND abs(len(near.name) - len(readings.name)) <= 2 AND levenshtein(near.name, readings.name) <= least(len(near.name) // 6, 2)
@@ -82,7 +103,7 @@ resolved AS (
 -- Outside of quotes, words are a title where its year follows, or where they are two or more that are written as a name, and not
 -- with a sequel's number. One word with a capital is the target's title at most, and never "I" or the first of a sentence.
 runs AS (
-    SELECT row, first, last, name, bool_or(coalesce(after = year, false)) OR last > first AS certain
+    SELECT row, first, last, name, any_value(after) AS after, bool_or(coalesce(after = year, false)) OR last > first AS certain
     FROM (
         SELECT row, first, first + size - 1 AS last, array_to_string(said[first : last], ' ') AS run, said[last + 1] AS after,
             if(size > 1, regexp_matches(run, '^[\p{Lu}\p{Lo}\p{N}].* [\p{Lu}\p{Lo}\p{N}][^ ]*$'), regexp_matches(run, '^[\p{Lu}\p{Lo}]') AND run <> 'I'
@@ -91,29 +112,32 @@ runs AS (
         FROM (SELECT *, unnest(generate_series(1, len(said))) AS first FROM tokens)
         CROSS JOIN (SELECT DISTINCT len(words(form)) AS size FROM forms)
         WHERE size <= 12 AND last <= len(said)
-    ) JOIN forms ON form = lower(run) LEFT JOIN shown USING (row, name)
+    ) JOIN forms ON form = plainly(run) LEFT JOIN (SELECT row, name, target FROM shown WHERE shown.year = '') USING (row, name)
     WHERE after = year OR capital AND (last > first OR target) GROUP BY row, first, last, name
 ),
 -- Of titles that overlap, the longest. What of a quotation is no part of its title stays in the text.
-mentions AS (
-    SELECT row, first, last, name, certain, NULL AS part FROM runs WHERE NOT EXISTS (
+found AS (
+    SELECT row, first, last, name, certain, after, NULL AS part FROM runs WHERE NOT EXISTS (
         FROM runs AS longer WHERE longer.row = runs.row AND longer.first <= runs.first AND longer.last >= runs.last
             AND longer.last - longer.first > runs.last - runs.first
     )
-    UNION ALL SELECT row, place, place, coalesce(arg_min(title, choice) FILTER (title IS NOT NULL), arg_max(said, choice)), true,
+    UNION ALL SELECT row, place, place, coalesce(arg_min(title, choice) FILTER (title IS NOT NULL), arg_max(said, choice)), true, any_value(after),
         coalesce(arg_min(part, choice) FILTER (title IS NOT NULL), arg_max(part, choice))
     FROM resolved GROUP BY row, place
-), named AS (SELECT DISTINCT row, name FROM mentions WHERE certain
+), mentions AS (
+    SELECT found.*, coalesce(dated.year, '') AS year
+    FROM found LEFT JOIN (SELECT DISTINCT name, year FROM catalogue) AS dated ON dated.name = found.name AND dated.year = after
+), named AS (SELECT DISTINCT row, name, year FROM mentions WHERE certain
 ), titles AS (
     SELECT row, count(*) AS titles_named, coalesce(list(name ORDER BY name) FILTER (names.name IS NULL), []) AS titles_unknown,
         coalesce(list(name ORDER BY name) FILTER (names.name IS NOT NULL AND shown.name IS NULL), []) AS titles_not_shown
-    FROM named LEFT JOIN names USING (name) LEFT JOIN shown USING (row, name) GROUP BY row
+    FROM named LEFT JOIN names USING (name) LEFT JOIN shown USING (row, name, year) GROUP BY row
 ),
 -- Titles may hold commas and opinions: in their places stand marks, which say whether they are the target's.
 marked AS (
     SELECT placed.row, string_agg(CASE WHEN mark IS NULL THEN token WHEN place < last THEN '' WHEN part IS NULL THEN regexp_replace(token, '^[\p{L}\p{M}\p{N}]+', mark)
         ELSE replace(token, span, mark || span[len(part) + 1 :]) END, '' ORDER BY place) AS text
-    FROM placed LEFT JOIN (SELECT mentions.*, if(target, '0target0', '0title0') AS mark FROM mentions LEFT JOIN shown USING (row, name)) AS found
+    FROM placed LEFT JOIN (SELECT mentions.*, if(target, '0target0', '0title0') AS mark FROM mentions LEFT JOIN shown USING (row, name, year)) AS found
         ON found.row = placed.row AND place BETWEEN first AND last
     GROUP BY placed.row
 ),

@@ -37,7 +37,7 @@ def group_codes(groups: Groups, rows: int) -> NDArray[np.intp]:
 def bootstrap(
     value: float, statistic: Statistic, shares: NDArray[Any], influence: NDArray[Any], replicates: int, seed: int, width: int = 1
 ) -> Interval:
-    """Percentile interval of a statistic of weights (block, groups), with values (block,), NaN if undefined; of 0 replicates none.
+    """Percentile interval of a statistic of weights (block, groups), with values (block,), NaN if undefined; of one group none.
 
     Many groups, none of which has much of the rows by its ``shares``, or of a class's, move the value by their weights times their
     ``influence``, but for terms of 1/groups. They are sorted into cells, and a cell is drawn as the Poisson number of equal groups
@@ -54,7 +54,7 @@ def bootstrap(
     # Each group's weight is Poisson, of rate 1 the online form of drawing users with replacement, without an index array. The
     # stream of draws doesn't depend on the block's size, so neither does the result; ``width`` is what a statistic makes of the groups.
     generator, block = np.random.default_rng(seed), max(1, _BLOCK_ELEMENTS // max(len(rates), width))
-    sizes = (min(block, replicates - start) for start in range(0, replicates, block))
+    sizes = (min(block, replicates - start) for start in range(0, replicates if len(shares) > 1 else 0, block))
     draws = np.concatenate([[], *(statistic(generator.poisson(rates, (size, len(rates))).astype(np.float64)) for size in sizes)])
     kept = draws[~np.isnan(draws)]
     low, high = np.quantile(kept, [0.025, 0.975]).tolist() if len(kept) else (None, None)

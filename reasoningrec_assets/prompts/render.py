@@ -89,8 +89,7 @@ def student_record(
 ) -> dict[str, str]:
     """Instruction, input and output of one student row, in the form that its variant asks for; `hints` end the input.
 
-    With `lists` it is TALLRec's: titles alone, first those that the user liked, then those that he did not.
-
+    With `lists` it is TALLRec's: titles alone, first those that the user liked, then those that the user did not.
     The reason comes after the label, in the paper's form, on purpose: where it comes before, teacher forcing shows the model
     a text that gives the label away, and the validation AUC saturates in the first epoch (paper section 3).
     """

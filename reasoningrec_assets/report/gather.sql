@@ -22,7 +22,9 @@ WITH found AS (
         value['bertscore_f1_shuffled_floor'] AS bertscore_floor, value['bertscore_f1_template_floor'] AS bertscore_template
     FROM found
 ), others AS (
-    SELECT * EXCLUDE (dataset, method), method AS name, 0 AS explained_rows, 0 AS extra_rows, if(problem IS NULL, coalesce(
+    SELECT * EXCLUDE (dataset, method) REPLACE (coalesce(explained_rows, 0) AS explained_rows), method AS name, 0 AS extra_rows,
+        explained_empty AS empty, explained_not_english AS not_english, label_agreement AS agreement,
+        round(label_stated * (explained_rows - explained_empty)) AS stated, if(problem IS NULL, coalesce(
         (SELECT value FROM read_parquet($metrics) WHERE method = 'population' AND metric = 'test_rows') - rows, 0), 0) AS missing_rows
     FROM boards WHERE dataset = $dataset AND method NOT IN (SELECT name FROM found)
 )

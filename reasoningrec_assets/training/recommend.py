@@ -30,11 +30,16 @@ Opening = Callable[[], AbstractContextManager[tuple[Answering, str]]]
 
 def source_identity(source: str) -> str:
     """What decides the candidates of a source: its name, or a table's content; PermanentError where it is neither."""
+    import duckdb
+
     if source in SOURCES:
         return source
-    if not Path(source).is_file():
-        problem, remedy = f"it is none of {', '.join(SOURCES)}, and no file", "Correct recommendations.source"
-        raise PermanentError("find candidates", where=source, problem=problem, remedy=remedy)
+    try:
+        query("SELECT user_id, item_id FROM read_parquet($source) LIMIT 0", source=Path(source))
+    except duckdb.Error as error:
+        known = f"it is none of {', '.join(SOURCES)}, and no Parquet file with user_id and item_id"
+        told = {"problem": f"{known} ({str(error).splitlines()[0]})", "remedy": "Correct recommendations.source"}
+        raise PermanentError("find candidates", where=source, **told) from error
     return sha256_file(Path(source))
 
 
@@ -52,7 +57,7 @@ def recommend(
 
     A candidate is never an item that the user has rated. A user whose events and profile, and all that is `decided` besides,
     are those of the newest ``recommendations`` keeps its rows and costs nothing: the student is opened for the others alone,
-    or for all that are asked for where it is `anew`.
+    or for all that are asked for where it is `anew`. Who is not asked for and has rows that were made otherwise loses them.
     """
     values: Row = {**settings.model_dump(), "events": inputs["cleaned_interactions"], "items": inputs["items"]}
     values |= {"history_length": dataset.history_length, "profiles": inputs["user_profiles"]}
@@ -60,14 +65,15 @@ def recommend(
         values["candidates"] = 2**31  # a table's are all wanted
     people: list[Row] = query(_SQL["users"], **values).to_pylist()
     made_from = {row["user_id"]: sha256_json([decided, inputs.of("lora_model").data_version, row]) for row in people}
-    newest = None if anew else inputs.lake.receipts.newest("recommendations", dataset.name)
+    wanted = {*settings.users} or made_from.keys()
+    newest = inputs.lake.receipts.newest("recommendations", dataset.name)
     before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest else []
     known: set[str] = {row["item_id"] for row in read_rows(inputs["items"], ["item_id"])}
-    gone = {row["user_id"] for row in before if row["item_id"] not in known or made_from.get(row["user_id"]) != row["made_from"]}
-    rows = [row for row in before if row["user_id"] not in gone]
-    wanted = {*settings.users} or made_from.keys()
+    old = {row["user_id"] for row in before if row["item_id"] not in known or made_from.get(row["user_id"]) != row["made_from"]}
+    rows = [row for row in before if row["user_id"] not in (old | {*wanted} if anew else old)]
     values["users"] = asked = sorted((wanted & made_from.keys()) - {row["user_id"] for row in rows})
-    log(f"{len(wanted) - len(asked)} of {len(wanted)} users have no new event and keep their recommendations")
+    kept, lost = len(wanted) - len(asked), len(old - {*asked})
+    log(f"{kept} of {len(wanted)} users have no new event and keep their rows; {lost} not asked for lose theirs, made otherwise")
     if unknown := sorted(wanted - made_from.keys()):
         log(f"{len(unknown)} of the users asked for have no event, such as {unknown[0]}")
     chosen = _SQL["chosen"].format(source=_SQL[settings.source if settings.source in SOURCES else "table"])
@@ -75,8 +81,8 @@ def recommend(
     fresh, device = [row | {"items": items[row["user_id"]]} for row in people if row["user_id"] in items], None
     if bare := sorted({*asked} - items.keys()):
         log(f"{len(bare)} users get no row: {settings.source} has no item that they have not rated, such as for {bare[0]}")
-    counts = {"users": len(made_from), "users_asked": len(asked), "users_without_candidate": len(bare)}
-    figures = Counter[str](counts | {"users_unknown": len(unknown)})
+    figures = Counter[str](users=len(made_from), users_asked=len(asked), users_unknown=len(unknown), users_let_go=lost)
+    figures["users_without_candidate"] = len(bare)
     if fresh:
         with open_student() as (answer, device):
             for start in range(0, len(fresh), _USERS_TOGETHER):

@@ -221,7 +221,7 @@ def predict(
     metrics = {**figures, "scored_rows": float(len(rows))}
     for split in ("valid", "test"):
         mine = [place for place, row in enumerate(rows) if row["split"] == split]
-        found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine])
+        found = auc([rows[place]["label"] for place in mine], [scores[place] for place in mine], method=method)
         metrics |= {} if found is None else {f"{split}_auc": found}
     models = [{"role": "base", "reference": training.base_model}]
     models += [{"role": "adapter", "reference": adapter.name}] if adapter is not None else []

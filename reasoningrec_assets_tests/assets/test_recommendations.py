@@ -75,7 +75,20 @@ def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
         patched.setattr(store, "load_causal_model", None)
         third, receipt = recommended(pipeline, candidates=6, users=["3", "nobody"])
     assert third == second
-    assert receipt.metrics == {"users": 24, "users_asked": 0, "users_without_candidate": 0, "users_unknown": 1}
+    nobody = dict.fromkeys(("users_asked", "users_without_candidate", "users_let_go"), 0)
+    assert receipt.metrics == nobody | {"users": 24, "users_unknown": 1}
+
+    # one that asks someone anew leaves the others theirs, but where these were made with other settings lets them go, and counts them
+    pipeline.run(
+        selection='key:"recommendations"',
+        config={"recommendations": {"config": {"force": True, "recommendations": {"candidates": 6, "users": ["3"]}}}},
+    )
+    receipt = pipeline.lake.newest("recommendations", DEMO)
+    assert (receipt.metrics["users_asked"], receipt.metrics["users_let_go"]) == (1, 0)
+    assert {row["user_id"] for row in read_rows(pipeline.lake.path_of(receipt))} == {*second}
+    few, receipt = recommended(pipeline, candidates=5, users=["3"])
+    assert ([*few], receipt.metrics["users_let_go"]) == (["3"], 23)
+    assert recommended(pipeline, candidates=6)[0] == second
 
     # a rating of long ago, outside of what a prompt shows, counts as rated
     best = second["9"][0]["item_id"]
@@ -109,10 +122,15 @@ def test_what_was_left_out_and_who_got_nothing_is_counted_and_said(pipeline):
     assert receipt.metrics["history_lines_dropped"] > 0
 
 
-@pytest.mark.parametrize("source", ["popularr", "users", "missing.parquet"])
-def test_a_source_that_there_is_not_is_refused(source):
-    with pytest.raises(PermanentError, match="none of popular, co_liked, and no file"):
-        source_identity(source)
+def test_a_source_that_there_is_not_or_that_holds_something_else_is_refused(tmp_path):
+    (table := tmp_path / "table.csv").write_text("user_id,item_id\n1,2\n")
+    pq.write_table(pa.table({"user": ["1"], "item_id": ["2"]}), other := tmp_path / "other.parquet")
+    for source in ("popularr", "users", "missing.parquet", str(tmp_path), str(table), str(other)):
+        with pytest.raises(
+            PermanentError, match="none of popular, co_liked, and no Parquet file with user_id and item_id"
+        ) as told:
+            source_identity(source)
+        assert source in str(told.value)
 
 
 def write(folder, events, items):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,3 +60,4 @@ def test_an_unseen_user_and_item_get_the_mean_and_equal_seeds_equal_scores(data:
     (new,) = [row for row in table.to_pylist() if row["user_id"] == "new"]
     assert new["probability"] == pytest.approx(np.mean(events), abs=0.02)
     assert matrix_factorisation(task)[0] == table
+    assert matrix_factorisation(dataclasses.replace(task, seed=1))[0]["score"] != table["score"]

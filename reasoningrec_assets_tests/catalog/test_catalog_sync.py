@@ -161,6 +161,7 @@ def test_boards_of_a_dataset_and_its_seeds_have_means_and_deviations(store):
         "d_seed43": {"student": 0.8},
         "d_seed44": {"student": None},
         "d_demo": {"student": 0.1},
+        "d_seeds": {"student": 0.2},  # a name of its own
     }.items():
         rows = [{"dataset": dataset, "method": method, "rows": 9, "auc": auc} for method, auc in aucs.items()]
         store.publish("leaderboard", dataset, table=pa.Table.from_pylist(rows, schema=schema))
@@ -169,8 +170,9 @@ def test_boards_of_a_dataset_and_its_seeds_have_means_and_deviations(store):
         ("d", "student", 2, pytest.approx(0.75), pytest.approx(0.5**0.5 / 10), 0.7, 0.8),
         ("d", "gone", 0, None, None, None, None),
         ("d_demo", "student", 1, 0.1, None, 0.1, 0.1),
+        ("d_seeds", "student", 1, 0.2, None, 0.2, 0.2),
     ]
-    for dataset in ("d", "d_seed43", "d_seed44", "d_demo"):
+    for dataset in ("d", "d_seed43", "d_seed44", "d_demo", "d_seeds"):
         store.lake.path_of(store.lake.newest("leaderboard", dataset)).unlink()
     store.sync()
     assert "leaderboard_seeds" not in store.views()

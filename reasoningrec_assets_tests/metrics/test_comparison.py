@@ -55,6 +55,17 @@ def test_rows_of_one_user_are_not_so_many_independent_ones():
     assert delong(labels, one, other, groups=np.arange(600)).p == pytest.approx(delong(labels, one, other).p)
 
 
+def test_a_class_is_as_many_observations_as_it_has_users():
+    labels, one, other = methods(80, lead=0)
+    assert delong(labels, one, other, groups=["u"] * 80) is None
+    assert delong(labels, one, other, groups=np.where(labels, -1, np.arange(80))) is None, "all likes are one user's"
+    # Obuchowski's sum over users of one class by itself: two methods that differ in likes alone, each user's in the same way
+    users, liked = np.repeat(np.arange(4), 5), np.arange(20) % 5 == 0
+    found = delong(liked, np.where(liked, 1.0, 0.0), np.where(liked, users % 2 * 2.0 - 1, 0.0), groups=users)
+    by_user = np.array([1.0, 0.0, 1.0, 0.0])  # half of the likes stand below all dislikes
+    assert (found.difference, found.standard_error) == pytest.approx((0.5, by_user.std(ddof=1) / 2))
+
+
 def test_where_nothing_varies_there_is_no_test():
     labels = np.arange(40) % 2 == 0
     assert delong(labels, labels * 1.0, np.zeros(40)) is None

@@ -44,9 +44,16 @@ TITLES = {
     "trouble": "I Love Trouble",
     "dundee": '"Crocodile" Dundee',
     "frame": '5"x7" Frame, Black',
+    "cape": "Cape Fear",
+    "cape62": "Cape Fear",
+    "amelie": "Fabuleux destin d'Amélie Poulain, Le",
+    "dumb": "Dumb & Dumber",
+    "se7en": "Seven (Se7en)",
+    "existenz": "eXistenZ",
+    "batteries": "*batteries not included",
 }
-YEARS = {"it": 1990, "alien": 1979, "up": 1978}
-HISTORY = {"piano": True, "toy2": False, "wars": True, "city": True}
+YEARS = {"it": 1990, "alien": 1979, "up": 1978, "cape": 1991, "cape62": 1962}
+HISTORY = {"piano": True, "toy2": False, "wars": True, "city": True, "cape": True, "amelie": True, "dumb": False, "se7en": True}
 PROMPT = 'Rated movies, oldest first:\n- liked: "Piano, The" (1993); Drama. A mute woman plays the piano on a wild coast.\nTarget movie:\n"Fargo"'
 
 
@@ -118,6 +125,27 @@ STATED = {
     "This film is a comedy, which the user dislikes.": False,
     "It matches movies like this movie, which they love.": True,
     "They liked this film; in the end they disliked this film.": False,
+    # a denial reaches some words on, over "or" and not over "and"
+    "I don't think the user would like this movie.": False,
+    "It's unlikely that the user will enjoy this movie.": False,
+    "The user may not be able to fully appreciate or enjoy this movie.": False,
+    "The user would neither like nor enjoy this movie.": False,
+    "This film fails to appeal.": False,
+    "There is nothing to like in this film.": False,
+    "This movie has nothing to dislike.": True,
+    "This movie is not a good match for the user.": False,
+    "This movie would be a poor fit for the user.": False,
+    "This movie would be a great fit for the user.": True,
+    "This movie is not too dark and matches the user's taste.": True,
+    "The user does not like violence and would enjoy this movie.": True,
+    # what the user likes otherwise is no opinion on it
+    "This movie does not align with the user's preferences.": False,
+    "This movie does not really seem to align with what they like.": False,
+    "This film is not what they like.": False,
+    "The user would likely dislike this movie due to their preference for comedies.": False,
+    "They would dislike this movie and prefer something lighter.": False,
+    "This film suits their love of drama.": True,
+    "The user would enjoy this movie and other films like it.": True,
     # nothing about the target, or no opinion on it
     'The user liked "The Piano" and disliked "Toy Story 2".': None,
     "This movie is a comedy.": None,
@@ -156,6 +184,19 @@ NAMED = {
     'They liked ""Crocodile" Dundee" (1986) and "5"x7" Frame, Black".': (["5 x7 frame black", "crocodile dundee"], []),
     'They liked "Crocodile" Dundee.': (["crocodile dundee"], []),
     'They liked "Crocodile Dundee" and "Crocodiles".': (["crocodile dundee"], ["crocodiles"]),
+    # other letters, articles, and a second name
+    'They liked "Le Fabuleux Destin d\'Amelie Poulain" and "Dumb and Dumber".': ([], []),
+    "They liked Le Fabuleux Destin d'Amélie Poulain, and Dumb & Dumber.": ([], []),
+    'They liked "Se7en" and "Seven".': ([], []),
+    # a remake
+    'They liked "Cape Fear".': ([], []),
+    'They liked "Cape Fear" (1991), and Cape Fear (1991).': ([], []),
+    'They liked "Cape Fear" (1962).': (["cape fear"], []),
+    'They liked "Cape Fear (1962)".': (["cape fear"], []),
+    "They liked Cape Fear (1962).": (["cape fear"], []),
+    'They liked "Cape Fear" (2024).': ([], []),  # there is none of that year
+    # titles that begin as no other does
+    'They liked "eXistenZ" and "*batteries not included".': (["batteries not included", "existenz"], []),
     # quoted, and not as a title begins; or a sentence
     'They call it "dark" and "very slow".': ([], []),
     'They wrote "It is a film that one has to see once more than any other of them".': ([], []),
@@ -195,6 +236,8 @@ OF_TARGET = {
     },
     "trouble": {'They would be bored by "I Love Trouble".': False, "This film is I Love Trouble.": None},
     "dundee": {'They would dislike ""Crocodile" Dundee".': False, "They would like Crocodile Dundee": True},
+    "existenz": {'They would dislike "eXistenZ".': False, 'They would like "eXistenZ" (1999).': True},
+    "cape62": {'They would like "Cape Fear" (1962), having disliked "Cape Fear" (1991).': True},
     "frame": {'They would like "5"x7" Frame, Black", not "5"x8" Frame, Black", which they disliked.': True},
 }
 
@@ -331,7 +374,7 @@ def test_a_template_is_a_floor_of_both_likenesses(tables: Any, encoder: Path) ->
     given_ = tables(["The user liked this film, a comedy.", "Slow."], liked=False)
     (path,) = given_.pop("predictions")
     (row, _) = query("FROM flags ORDER BY user_id", on=flagged([path], given_["windows"], given_["texts"])).to_pylist()
-    assert row["template"] == 'The user would dislike "Fargo", after liking 3 of 4 before it.'
+    assert row["template"] == 'The user would dislike "Fargo", after liking 6 of 8 before it.'
     texts = Texts(
         given_["texts"].items, given_["texts"].prompts, given_["texts"].references, BertScore(str(encoder), num_layers=2)
     )

@@ -17,7 +17,9 @@ from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.calibration import calibration_error, recalibrated
 from reasoningrec_assets.metrics.evaluate import evaluate
+from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.leaderboard import holm, leaderboard
+from reasoningrec_assets.metrics.ranking import auc_interval
 
 
 def figures(folder, labels, scores, users=None, *, valid=None):
@@ -124,6 +126,37 @@ def test_temperature_and_shift_take_back_overconfidence_and_a_balanced_prior():
     assert calibration_error(labels[10_000:], probabilities) < before / 5
     assert recalibrated([1.0, 2.0], [True, True], [0.0]) is None
     assert recalibrated([1.0, np.inf], [True, False], [0.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "one_class"),
+    [
+        ([1, 1, 1], [1.0, 2.0, 0.0], 1),
+        ([], [], 1),
+        ([1, 1, 0, 0], [0.2, 0.1, -0.1, -0.2], None),  # told apart: no temperature is low enough
+        (
+            [0, 0, 1, 1, 0],
+            [1.0, 2.0, -1.0, -2.0, -1.5],
+            None,
+        ),  # the wrong way round: a temperature below 0 would turn the ranking
+        ([0, 1, 1], [0.0, 0.0, 0.0], None),
+    ],
+)
+def test_what_validation_rows_cannot_tell_is_said_by_name_and_not_made_up(tmp_path, labels, scores, one_class):
+    found = figures(tmp_path, [True, False, True, False], [1.0, 0.0, 2.0, -1.0], valid=(labels, scores))
+    assert found["not_recalibrated"] == 1
+    assert found.get("valid_one_class_only") == one_class
+    assert (found["threshold"] is None) == bool(one_class)
+    assert not {"temperature", "prior_shift", "brier_recalibrated", "ece_recalibrated"} & {*found}
+    assert found["auc"] == 1
+
+
+def test_one_user_has_no_interval():
+    labels, scores = [True, False] * 10, np.arange(20) / 20
+    found = auc_interval(labels, scores, groups=["u"] * 20, replicates=50, seed=0)
+    assert found.value is not None
+    assert (found.low, found.high, found.left_out) == (None, None, 0)
+    assert mean_interval(scores, groups=["u"] * 20) == Interval(float(scores.mean()))
 
 
 def test_a_validation_score_that_is_not_a_number_is_refused_by_the_methods_name(tmp_path):

@@ -82,7 +82,14 @@ def files(tmp_path: Path) -> dict[str, Any]:
     ]
     board = [
         {"method": "k64", "rows": 40, "auc": 0.7, "low": 0.6, "high": 0.8, "p_holm_like_rate": 0.0123},
-        {"method": "k256", "rows": 40, "auc": 0.8, "low": 0.7, "high": 0.9},
+        {"method": "k256", "rows": 40, "auc": 0.8, "low": 0.7, "high": 0.9}
+        | {
+            "explained_rows": 20.0,
+            "explained_empty": 9.0,
+            "explained_not_english": 10.0,
+            "label_stated": 1 / 11,
+            "label_agreement": 1.0,
+        },
         {"method": HOSTILE, "rows": 40, "auc": None},
         {"method": "gradient_boosting", "rows": 30, "auc": 0.78, "ece_recalibrated": 0.0123},
         {"method": "sasrec", "rows": 0, "problem": f"it holds {HOSTILE}"},

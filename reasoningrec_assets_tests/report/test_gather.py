@@ -33,6 +33,8 @@ def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any], 
     ]
     student, boosting = report.methods[0], report.methods[2]
     assert (boosting.rows, boosting.missing_rows, boosting.ece_recalibrated, boosting.threshold) == (30, 10, 0.0123, None)
+    study = report.methods[1]
+    assert (study.explained_rows, study.empty, study.not_english, study.agreement, study.stated) == (20, 9, 10, 1.0, 1)
     assert (report.methods[-1].problem, report.methods[-1].missing_rows) == (f"it holds {hostile}", 0)
     assert (student.low, student.high, student.rows, student.coverage, student.missing_rows) == (0.7, 0.9, 38, 0.95, 2)
     assert (student.bertscore_f1, student.bertscore_low, student.bertscore_floor, student.explained_rows) == (0.71, 0.7, 0.69, 2)

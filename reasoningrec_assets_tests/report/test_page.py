@@ -247,7 +247,8 @@ TESTED = [("student", 0.70, 0.03), ("student", 0.85, 0.0), ("student", 0.78, 0.2
 @pytest.mark.parametrize(("name", "auc", "p"), TESTED)
 def test_the_best_model_is_held_against_the_best_floor_by_delongs_test(name: str, auc: float, p: float) -> None:
     methods = sorted([method(name, auc), FLOOR], key=lambda entry: -entry.auc)
-    board = [on_board(method=name, auc=auc, p_holm_like_rate=p), on_board(method="like_rate", auc=0.75)]
+    tested = {"above_like_rate": auc - 0.75, "p_holm_like_rate": p}
+    board = [on_board(method=name, auc=auc, **tested), on_board(method="like_rate", auc=0.75)]
     ((kind, text),) = verdicts(report(*methods, board=board))
     verb = "is above" if auc > 0.75 else "equals" if auc == 0.75 else "does not reach"
     assert kind == "result"
@@ -262,9 +263,22 @@ def test_the_best_model_is_held_against_the_best_floor_by_delongs_test(name: str
     assert told.get(p, "does not tell them apart (p = 1.0000") in text
 
 
+def test_a_few_easy_rows_make_no_best_model_and_common_rows_tell_who_is_above() -> None:
+    few = method("zero_shot_teacher", 0.95, rows=20, missing_rows=780)
+    student = method("student", 0.76, rows=790, missing_rows=10)
+    board = [
+        on_board(method="student", auc=0.76, above_like_rate=-0.02, p_holm_like_rate=0.01),
+        on_board(method="like_rate", auc=0.75),
+    ]
+    _, text = verdicts(report(few, student, FLOOR, board=board))[0]
+    assert text.startswith("student, with an AUC of 0.760 (0.730 to 0.790), does not reach the best floor, like_rate")
+    assert "tells them apart (p = 0.0100" in text
+
+
 def test_without_a_test_of_these_very_predictions_nothing_is_said_of_one() -> None:
     methods = method("student", 0.85), FLOOR
-    floor, tested = on_board(method="like_rate", auc=0.75), on_board(method="student", auc=0.85, p_holm_like_rate=0.001)
+    floor = on_board(method="like_rate", auc=0.75)
+    tested = on_board(method="student", auc=0.85, above_like_rate=0.1, p_holm_like_rate=0.001)
     for board in (
         [],
         [floor],
