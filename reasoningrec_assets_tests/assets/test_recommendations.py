@@ -88,7 +88,8 @@ def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
     assert {row["user_id"] for row in read_rows(pipeline.lake.path_of(receipt))} == {*second}
     few, receipt = recommended(pipeline, candidates=5, users=["3"])
     assert ([*few], receipt.metrics["users_let_go"]) == (["3"], 23)
-    assert recommended(pipeline, candidates=6)[0] == second
+    second, _ = recommended(pipeline, candidates=6)
+    assert {*second} == {*third}
 
     # a rating of long ago, outside of what a prompt shows, counts as rated
     best = second["9"][0]["item_id"]
