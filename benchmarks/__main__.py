@@ -6,13 +6,12 @@ on a CUDA card to `results/<name>-cuda.json`, quick ones to nowhere: they show t
 
 import argparse
 import importlib
-import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import describe_machine, has_card
+from benchmarks.harness import has_card, write_result
 
 HERE = Path(__file__).parent
 
@@ -37,11 +36,9 @@ def main() -> int:
     for figure in figures:
         print(f"{chosen.name}: {figure}")
     if not chosen.quick:
-        result = {"name": chosen.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **describe_machine()}
+        result = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
         result["figures"] = [asdict(figure) | {"met": figure.met} for figure in figures]
-        (HERE / "results").mkdir(exist_ok=True)
-        name = f"{chosen.name}-cuda" if has_card() else chosen.name
-        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(f"{chosen.name}-cuda" if has_card() else chosen.name, result)
     return 0 if chosen.quick or all(figure.met for figure in figures) else 1
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
+from benchmarks.harness import CACHE, ROOT, Figure, write_result
 from reasoningrec_assets.assets import materialize
 from reasoningrec_assets.definitions import build_definitions
 from reasoningrec_assets.lake.files import exclusive, sha256_file, sha256_json, try_exclusive
@@ -444,6 +444,5 @@ def run(quick: bool, count: int = 60) -> list[Figure]:
 
 if __name__ == "__main__":
     figures = run(quick=False, count=int(sys.argv[1]))
-    result = {"name": "faults", **describe_machine(), "figures": [asdict(figure) for figure in figures]}
-    (ROOT / "benchmarks" / "results" / "faults.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("faults", {"figures": [asdict(figure) for figure in figures]})
     print(*figures, sep="\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import runpy
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from reasoningrec_assets.compute import visible_devices
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 PEERS = Path(__file__).parent / "peers"
 CACHE = ROOT / ".cache" / "benchmarks"
 
@@ -137,6 +139,14 @@ def fresh_folder() -> Path:
 
 def has_card() -> bool:
     return visible_devices() != ["cpu:0"]
+
+
+def write_result(name: str, result: Mapping[str, object]) -> None:
+    """Keep what was measured, with where it was, and write the page of all results again."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"name": name, **describe_machine(), **result}, indent=1) + "\n", encoding="utf-8")
+    runpy.run_path(str(ROOT / "docs" / "make_results.py"), run_name="__main__")
 
 
 def describe_machine() -> dict[str, object]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
+from benchmarks.harness import CACHE, RESULTS, Figure, describe_machine
 from benchmarks.inputs import tables
 from reasoningrec_assets.assets.evaluation import COMPARED
 from reasoningrec_assets.lake.schemas import TABLES
@@ -25,7 +25,7 @@ from reasoningrec_assets.metrics.leaderboard import leaderboard
 from reasoningrec_assets.sql import query
 from reasoningrec_assets.training.student import probability
 
-FOLDER, KEPT = CACHE / "leaderboard", ROOT / "benchmarks" / "results" / "leaderboard"
+FOLDER, KEPT = CACHE / "leaderboard", RESULTS / "leaderboard"
 WINDOWS = "SELECT split, user_id, target_item_id, label FROM read_parquet($windows) WHERE split <> 'train' ORDER BY ALL"
 SCORES = f"""
     WITH placed AS (SELECT row_number() OVER () - 1 AS place, * FROM ({WINDOWS}))

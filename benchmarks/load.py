@@ -20,7 +20,7 @@ import dagster as dg
 import requests
 
 from benchmarks import faults
-from benchmarks.harness import ROOT, Figure, describe_machine, fresh_folder, ours
+from benchmarks.harness import ROOT, Figure, fresh_folder, ours, write_result
 from reasoningrec_assets.catalog import connect, sync
 from reasoningrec_assets.lake.files import canonical_json, sha256_json
 from reasoningrec_assets.lake.steps import Lake
@@ -266,8 +266,7 @@ def growth(counts: list[int]) -> None:
         )
         print(json.dumps(found[-1]), flush=True)
         about = "The catalogue with ten thousand, a hundred thousand and a million receipts: seconds, memory and the slowest lineage query."
-        result = {"name": "load-growth", "about": about, **describe_machine(), "sizes": found}
-        (ROOT / "benchmarks" / "results" / "load-growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result("load-growth", {"about": about, "sizes": found})
     drawn = ("sync seconds", "sync again seconds", "sync MB", "slowest query seconds")
     figure, places = pyplot.subplots(1, len(drawn), figsize=(14, 3.2), layout="constrained")
     for place, name in zip(places, drawn, strict=True):

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.harness import CACHE, ROOT, Figure, describe_machine
+from benchmarks.harness import CACHE, RESULTS, Figure, write_result
 from benchmarks.inputs import MODEL, tables
 from reasoningrec_assets import compute
 from reasoningrec_assets.baselines.feature_models import logistic_regression, stack
@@ -44,7 +44,7 @@ from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.student import build_splits
 from reasoningrec_assets.training.variants import VARIANTS, Variant
 
-FOLDER, KEPT = CACHE / "quality", ROOT / "benchmarks" / "results" / "quality"
+FOLDER, KEPT = CACHE / "quality", RESULTS / "quality"
 KEY = ["split", "user_id", "target_item_id"]
 K, STOPPING_ROWS, TOKENS = 256, 256, 4096
 SHUFFLED = "+shuffled"  # after a variant's name: trained on its rows with their answers dealt anew, it can have learnt nothing
@@ -67,10 +67,10 @@ SETTINGS = TrainingSettings(
 def run(quick: bool) -> list[Figure]:
     if quick:
         raise SystemExit("quality trains for tens of minutes and has no quick form")
-    floors = floor_methods()
+    floors = floor_methods(seed=1)
     seconds, aucs = {}, {}
     for variant in ("titles", "grounded"):
-        floors |= with_stacks(variant, predictions(variant, seed=1))
+        floors |= with_stacks(variant, predictions(variant, seed=1), seed=1)
         seconds[variant] = json.loads(floors[variant].with_name("seconds.json").read_text())
     for name, path in floors.items():
         aucs[name] = test_auc(path)["auc"]
@@ -241,23 +241,26 @@ def kept(path: Path) -> Path:
     return made
 
 
-def floor_methods() -> dict[str, Path]:
-    floors = {one.__name__: made(one) for one in (like_rate, matrix_factorisation, logistic_regression)}
-    return floors | {"logistic_regression_mf": made(logistic_regression, factors=True)}
+def floor_methods(seed: int) -> dict[str, Path]:
+    """What a student of this seed is held against; a factorisation begins at random."""
+    floors = {one.__name__: made(one, seed=seed) for one in (like_rate, matrix_factorisation, logistic_regression)}
+    return floors | {"logistic_regression_mf": made(logistic_regression, factors=True, seed=seed)}
 
 
-def made(method: Callable[[Task], Made], *, factors: bool = False, **more: Path) -> Path:
+def made(method: Callable[[Task], Made], *, seed: int, factors: bool = False, **more: Path) -> Path:
     """The predictions of a baseline; a stack is given a student's as `predictions`."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{method.__name__}-{hashlib.sha256(repr((factors, more)).encode()).hexdigest()[:8]}.parquet"
-    pq.write_table(method(Task("ml100k", method.__name__, given() | more, factors=factors))[0], path)
+    path = FOLDER / f"{method.__name__}-{hashlib.sha256(repr((factors, seed, more)).encode()).hexdigest()[:8]}.parquet"
+    pq.write_table(method(Task("ml100k", method.__name__, given() | more, factors=factors, seed=seed))[0], path)
     return path
 
 
-def with_stacks(name: str, path: Path) -> dict[str, Path]:
+def with_stacks(name: str, path: Path, seed: int) -> dict[str, Path]:
     """A student's predictions, and those of the two stacks on them, by name."""
-    ways = {"stack": False, "stack_mf": True}
-    return {name: path} | {f"{name}, {way}": made(stack, factors=factors, predictions=path) for way, factors in ways.items()}
+    stacks = {"stack": False, "stack_mf": True}
+    return {name: path} | {
+        f"{name}, {way}": made(stack, factors=factors, seed=seed, predictions=path) for way, factors in stacks.items()
+    }
 
 
 def averaged(name: str, paths: Sequence[Path]) -> Path:
@@ -300,35 +303,30 @@ def grid(wanted: list[str]) -> None:
     for name in wanted:
         variant, seed = name.split(":")
         keep(variant, int(seed))
-    floors = floor_methods()
-    figures: dict[str, dict[str, Any]] = {name: measured(path, floors) for name, path in floors.items()}
+    figures: dict[str, dict[str, Any]] = {}
     aucs: dict[str, list[float]] = {}
     seeds: dict[str, list[Path]] = {}
+    floors: dict[str, dict[str, Path]] = {}
     for scores in sorted(KEPT.glob("*.json")):
         (variant, seed), path = scores.stem.split("-"), kept(scores)
         seeds.setdefault(variant, []).append(path)
-        for name, found in with_stacks(variant, path).items():
-            figures[f"{name}, seed {seed}"] = measured(found, floors)
+        ways = with_stacks(variant, path, int(seed))
+        if seed not in floors:
+            floors[seed] = floor_methods(int(seed))
+            ways = floors[seed] | ways
+        for name, found in ways.items():
+            figures[f"{name}, seed {seed}"] = measured(found, floors[seed])
             aucs.setdefault(name, []).append(figures[f"{name}, seed {seed}"]["auc"])
         figures[f"{variant}, seed {seed}"]["seconds"] = json.loads(scores.read_text())["seconds"]
     for variant, paths in seeds.items():
         if len(paths) > 1:  # what was tried, too: several students of a variant together
             name = f"{variant}, mean of {len(paths)} seeds"
-            figures |= {way: measured(found, floors) for way, found in with_stacks(name, averaged(name, paths)).items()}
+            together = with_stacks(name, averaged(name, paths), int(min(floors)))
+            figures |= {way: measured(found, floors[min(floors)]) for way, found in together.items()}
     means = {name: statistics.mean(found) for name, found in aucs.items()}
-    result = {
-        "name": "quality-grid",
-        "about": "Every variant and seed of the student, K=256, all 943 users: `python -m benchmarks.quality VARIANT:SEED ...`.",
-        **describe_machine(),
-        "settings": {
-            variant: settings_of(variant, 1).model_dump(exclude={"seed"})
-            for variant in ("titles", *sorted(aucs))
-            if "," not in variant
-        },
-        "mean_auc": means,
-        "figures": figures,
-    }
-    (ROOT / "benchmarks" / "results" / "quality-grid.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    about = "Every variant and seed of the student, K=256, all 943 users: `python -m benchmarks.quality VARIANT:SEED ...`."
+    settings = {variant: settings_of(variant, 1).model_dump(exclude={"seed"}) for variant in sorted(seeds)}
+    write_result("quality-grid", {"about": about, "settings": settings, "mean_auc": means, "figures": figures})
     print(json.dumps({"mean_auc": means, "figures": figures}, indent=1))
 
 

@@ -37,8 +37,8 @@ def held_against_bars(figures: list[dict]) -> Iterator[list[str]]:
         yield [one["what"], number(one["value"]) + unit, bar, "met" if met else "**missed**"]
 
 
-def students(figures: dict[str, dict]) -> str:
-    """The grid of variants and seeds: AUCs with their intervals, and how far above each floor, with DeLong's p."""
+def students(figures: dict[str, dict], means: dict[str, float]) -> str:
+    """The grid of variants and seeds: means over the seeds, and each one's AUC and how far it is above each floor, with DeLong's p."""
 
     def above(figure: dict, floor: str) -> str:
         found = figure[f"against_{floor}"]
@@ -48,7 +48,13 @@ def students(figures: dict[str, dict]) -> str:
         [name, f"{one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", *(above(one, floor) for floor in FLOORS)]
         for name, one in figures.items()
     )
-    return table(["method", "AUC", *(f"above {floor}" for floor in FLOORS.values())], rows)
+    seeds = {name: sum(one.startswith(f"{name}, seed ") for one in figures) for name in means}
+    summary = (
+        [name, f"{mean:.4f}", str(seeds[name]), f"{mean - means['logistic_regression']:+.4f}"]
+        for name, mean in sorted(means.items(), key=lambda item: -item[1])
+    )
+    first = table(["method", "mean AUC", "seeds", f"above {FLOORS['logistic_regression']}"], summary)
+    return first + "\n" + table(["method", "AUC", *(f"above {floor}" for floor in FLOORS.values())], rows)
 
 
 def board(figures: list[dict]) -> str:
@@ -72,7 +78,7 @@ def measured(found: dict) -> str:
             ([number(row[name]) if shown and not isinstance(row[name], str) else row[name] for name in shown] for row in rows),
         )
     if isinstance(found["figures"], dict):
-        return students(found["figures"])
+        return students(found["figures"], found["mean_auc"])
     held = table(["figure", "measured", "bar", ""], held_against_bars(found["figures"]))
     return held + (f"\n{board(found['figures'])}" if found["name"] == "leaderboard" else "")
 
@@ -81,7 +87,10 @@ def page() -> str:
     """The whole page, a section for each benchmark."""
     text = HEAD
     for path in sorted(RESULTS.glob("*.json")):
-        found, module = json.loads(path.read_text(encoding="utf-8")), ROOT / "benchmarks" / f"{path.stem.replace('-', '_')}.py"
+        found, module = (
+            json.loads(path.read_text(encoding="utf-8")),
+            ROOT / "benchmarks" / f"{path.stem.removesuffix('-cuda').replace('-', '_')}.py",
+        )
         about = found.get("about") or ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))).splitlines()[0]
         commit, machine = found["commit"], found["machine"]
         where = ", ".join(machine.get("cards") or [f"{machine['cores']} cores", *machine["features"]])

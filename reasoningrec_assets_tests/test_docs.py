@@ -1,4 +1,4 @@
-"""Every SQL snippet of the README and the docs runs on the catalogue of a lake that holds every table."""
+"""What the pages say holds: their SQL runs, what they link to and name is there, and those that are made are of today."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert {"test", "demo", "lint"} <= named <= targets
 
 
-def test_the_reference_of_settings_is_what_the_classes_say() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_settings.py"))
-    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), "run: python docs/make_settings.py"
+@pytest.mark.parametrize("name", ["make_settings", "make_results"])
+def test_a_page_that_is_made_is_what_it_is_made_from(name: str) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), f"run: python docs/{name}.py"
