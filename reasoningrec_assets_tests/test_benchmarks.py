@@ -71,16 +71,20 @@ def test_a_benchmark_of_engines_runs(name):
 def test_a_missed_bar_is_said_and_fails(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import __main__ as runner
-    from benchmarks.harness import Figure
+    from benchmarks import harness
 
+    pages = []
     monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(harness.runpy, "run_path", lambda path, **_: pages.append(Path(path).name))
     (tmp_path / "made_up.py").touch()
     monkeypatch.setattr(
         runner.importlib,
         "import_module",
-        lambda _: type("Made", (), {"run": staticmethod(lambda _: [Figure("speed", 2.3, 2.4)])}),
+        lambda _: type("Made", (), {"run": staticmethod(lambda _: [harness.Figure("speed", 2.3, 2.4)])}),
     )
     monkeypatch.setattr(sys, "argv", ["benchmarks", "made-up"])
     assert runner.main() == 1
     assert capsys.readouterr().out == "made-up: speed 2.3 (bar at least 2.4, MISSED)\n"
     assert '"met": false' in (tmp_path / "results" / "made-up.json").read_text()
+    assert pages == ["make_results.py"]
