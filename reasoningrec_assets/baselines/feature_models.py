@@ -27,7 +27,7 @@ def gradient_boosting(task: Task) -> Made:
 
 
 def stack(task: Task) -> Made:
-    """Logistic regression on two log-odds, a student's and `logistic_regression`'s, fitted on the rows of validation it scored."""
+    """Logistic regression on two log-odds, a student's and `logistic_regression`'s, fitted on the validation rows that the student scored."""
     # Train rows have weighed the features already: the few rows here would weigh each of them anew, and worse.
     floor, known = logistic_regression(task)
     scores = query(SQL["student"], scored=task.tables["predictions"])
@@ -42,8 +42,7 @@ def _features(task: Task) -> pa.Table:
     if not task.factors:
         return table
     # its training events hold no target of any split, so the train rows' estimates are as honest as the others'
-    read = [task.tables[name] for name in ("interaction_windows", "cleaned_interactions")]
-    expected = factorise(*read, cut=task.cut, seed=task.seed)
+    expected = factorise(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut, seed=task.seed)
     return table.append_column("matrix_factorisation", expected["score"])  # both in the order of the key
 
 

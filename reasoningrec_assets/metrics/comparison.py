@@ -25,7 +25,7 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Group
     The AUC's variance comes from each row's placement among those of the other class, by midranks (Sun and Xu 2014), so
     ties count one half. What the rows of one group, a user, add to it is summed before it is squared (Obuchowski 1997).
     Equal placements give z = 0 and p = 1. None where a class has rows of fewer than two users, or nothing varies though the AUCs
-    differ: there is no variance to judge by. Of some ten users it finds too much. PermanentError where a score is not a number.
+    differ: there is no variance to judge by. With ten users or fewer it rejects too often. PermanentError where a score is not a number.
     """
     from scipy.stats import norm, rankdata
 

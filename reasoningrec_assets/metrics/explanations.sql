@@ -121,7 +121,8 @@ found AS (
         FROM runs AS longer WHERE longer.row = runs.row AND longer.first <= runs.first AND longer.last >= runs.last
             AND longer.last - longer.first > runs.last - runs.first
     )
-    UNION ALL SELECT row, place, place, coalesce(arg_min(title, choice) FILTER (title IS NOT NULL), arg_max(said, choice)), true, any_value(after),
+    UNION ALL SELECT row, place, place, coalesce(arg_min(title, choice) FILTER (title IS NOT NULL), arg_max(said, choice)), true,
+        arg_min(after, choice) FILTER (title IS NOT NULL),
         coalesce(arg_min(part, choice) FILTER (title IS NOT NULL), arg_max(part, choice))
     FROM resolved GROUP BY row, place
 ), mentions AS (

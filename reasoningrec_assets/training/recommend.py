@@ -70,7 +70,8 @@ def recommend(
     before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest else []
     known: set[str] = {row["item_id"] for row in read_rows(inputs["items"], ["item_id"])}
     old = {row["user_id"] for row in before if row["item_id"] not in known or made_from.get(row["user_id"]) != row["made_from"]}
-    rows = [row for row in before if row["user_id"] not in (old | {*wanted} if anew else old)]
+    gone = old | {*wanted} if anew else old
+    rows = [row for row in before if row["user_id"] not in gone]
     values["users"] = asked = sorted((wanted & made_from.keys()) - {row["user_id"] for row in rows})
     kept, lost = len(wanted) - len(asked), len(old - {*asked})
     log(f"{kept} of {len(wanted)} users have no new event and keep their rows; {lost} not asked for lose theirs, made otherwise")
