@@ -80,7 +80,9 @@ def _scores(rows: list[EncodedRow], few: int) -> list[Figure]:
         model = store.load_causal_model(folder, dtype, device)
         for _ in range(2):
             began = time.monotonic()
-            scores[dtype] = label_log_odds(model, rows, chat, tokens_per_batch=16_384, device=device, log=lambda _: None)
+            scores[dtype] = label_log_odds(
+                model, rows, chat.label_tokens(), tokens_per_batch=16_384, device=device, log=lambda _: None
+            )
             speeds[f"rows/s in {dtype}"] = len(rows) / (time.monotonic() - began)
         del model
         store.free_memory()

@@ -41,7 +41,9 @@ def run(quick: bool) -> list[Figure]:
             if "lora_B" in name:
                 weight.data.mul_(0.1)  # drawn at full size they would leave no sense in the model
         adapted.save_pretrained(Path(folder) / "adapter")
-        expected = label_log_odds(adapted, test, chat, tokens_per_batch=16_384, device=device.torch_name, log=lambda _: None)
+        expected = label_log_odds(
+            adapted, test, chat.label_tokens(), tokens_per_batch=16_384, device=device.torch_name, log=lambda _: None
+        )
         del model, adapted
         store.free_memory()
         ways: Any = (("transformers", None), ("vllm", None), ("vllm", str(Path(folder) / "adapter")))

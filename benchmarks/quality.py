@@ -130,7 +130,8 @@ def asked(variant: str, seed: int) -> Asked:
     # the rows too: a prompt in other words is another student, and so is one that other code trains
     made_by = [code_version(asset) for asset in ("lora_model", "predictions")]
     return Asked(
-        rows, hashlib.sha256((settings_of(variant, seed).model_dump_json() + repr((splits, made_by))).encode()).hexdigest()
+        rows,
+        hashlib.sha256((settings_of(variant, seed).model_dump_json() + repr((variant, splits, made_by))).encode()).hexdigest(),
     )
 
 
@@ -170,7 +171,7 @@ def predictions(variant: str, seed: int) -> Path:
         began = time.monotonic()
         model = with_adapter(store.load_causal_model(base, device.dtype, device.torch_name), adapter)
         both = encoded["valid"] + encoded["test"]
-        scores = label_log_odds(model, both, chat, tokens_per_batch=TOKENS, device=device.torch_name)
+        scores = label_log_odds(model, both, chat.label_tokens(), tokens_per_batch=TOKENS, device=device.torch_name)
     (folder / "seconds.json").write_text(json.dumps(json.loads(trained.read_text()) + time.monotonic() - began))
     pq.write_table(wanted.table(variant, scores), path.with_suffix(".tmp"))
     path.with_suffix(".tmp").rename(path)

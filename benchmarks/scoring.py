@@ -46,6 +46,6 @@ def _exactness(rows: list[EncodedRow]) -> Figure:
     """Ours in fp32 beside one plain fp32 pass for each row; `quality` holds a trained student's AUC against the same."""
     device = students.this_device().torch_name
     model = store.load_causal_model(store.resolve(MODEL, CACHE), "float32", device)
-    scores = label_log_odds(model, rows, students.chat(), tokens_per_batch=4096, device=device)
+    scores = label_log_odds(model, rows, students.chat().label_tokens(), tokens_per_batch=4096, device=device)
     off = max(abs(one - other) for one, other in zip(scores, quality.plain_log_odds(rows), strict=True))
     return Figure("largest difference of log-odds to a plain fp32 pass", off, 1e-3, at_most=True, details={"rows": len(rows)})

@@ -162,9 +162,8 @@ def main(work: str, dtype: str, *flags: str) -> None:
     def score(order: dict) -> dict:
         rows = loaded(order["path"])
         began = time.monotonic()
-        scores = label_log_odds(
-            model, rows, chat(), tokens_per_batch=4096, device=device.torch_name, log=lambda line: print(line, file=sys.stderr)
-        )
+        told = {"tokens_per_batch": 4096, "device": device.torch_name, "log": lambda line: print(line, file=sys.stderr)}
+        scores = label_log_odds(model, rows, chat().label_tokens(), **told)
         return {"seconds": time.monotonic() - began, "scores": scores}
 
     serve(score)

@@ -77,13 +77,9 @@ def _checks_of(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
             rows = sql.query(check.query, **known).to_pylist() if check.query else [receipt.metrics]
             found = label_from_text(rows, *check.sides) if check.sides else rows[0]
             passed = check.passes(figures := {figure: float(value or 0) for figure, value in found.items()})
-            told = {
-                "passed": passed,
-                "severity": check.severity.value,
-                "metrics": figures,
-                "details": {"holds": _HOLDS[check.name]},
-            }
-            opened.receipts.append(CheckReceipt(**of, **told, check=check.name, at=datetime.now(UTC).isoformat()))
+            told = {"severity": check.severity.value, "metrics": figures, "details": {"holds": _HOLDS[check.name]}}
+            told |= {"check": check.name, "passed": passed, "at": datetime.now(UTC).isoformat()}
+            opened.receipts.append(CheckReceipt(**of, **told))
             yield dg.AssetCheckResult(passed=passed, check_name=check.name, severity=check.severity, metadata=dict(figures))
         sync_catalogue(opened, context.log.info)
 

@@ -5,7 +5,7 @@ import ctypes
 import itertools
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,15 +38,17 @@ def lease_file(device: str) -> Path:
 
 
 @contextlib.contextmanager
-def lease(*, count: int = 1, log: Log = print, poll_seconds: float = 1.0) -> Generator[Device]:
-    """Hold `count` cards, or the CPU, which is one device whatever is asked, for the length of the block.
+def lease(*, count: int = 1, cards: Collection[str] = (), log: Log = print, poll_seconds: float = 1.0) -> Generator[Device]:
+    """Hold `count` cards, or those `cards` of what this process sees, or the CPU, which is one device whatever is asked.
 
     Waits until they are free, and says so; PermanentError where the machine has fewer cards. Two models on one device
     run out of memory or, on a CPU, slow each other down several times, so every engine and every training holds a lease.
     It is a kernel lock, so it is free again the moment its holder dies, with or without a Dagster instance.
     """
-    names = visible_devices()
-    wanted = 1 if names == ["cpu:0"] else count
+    visible, places = visible_devices(), {card for card in cards if card.isdigit()}
+    cpu = visible == ["cpu:0"]
+    names = [name for place, name in enumerate(visible) if cpu or not places or str(place) in places]
+    wanted = 1 if cpu else max(count, len(places))
     if wanted > len(names):
         remedy = "Set a smaller tensor_parallel_size or training.processes, or make more cards visible"
         raise PermanentError("lease devices", where=", ".join(names), problem=f"{wanted} are asked for", remedy=remedy)
@@ -56,7 +58,7 @@ def lease(*, count: int = 1, log: Log = print, poll_seconds: float = 1.0) -> Gen
             free = (name for name in names if held.enter_context(try_exclusive(lease_file(name))))
             taken = list(itertools.islice(free, wanted))
             if len(taken) == wanted:
-                yield prepare(taken, names)
+                yield prepare(taken, visible)
                 return
         if attempt % max(1, round(20 / poll_seconds)) == 0:
             held_by = f"{', '.join(names)}, by the locks in {lease_file(names[0]).parent}"

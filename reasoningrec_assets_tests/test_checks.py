@@ -9,7 +9,7 @@ import pytest
 
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.definitions import build_definitions
-from reasoningrec_assets.lake.schemas import table_of
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
 from reasoningrec_assets.resources.lake import LakeResource
 
@@ -42,7 +42,7 @@ class Published:
         ]
 
     def publish(self, asset, rows, upstream=(), **metrics):
-        schema = table_of(asset)
+        schema = TABLES[asset.rsplit("/", 1)[-1]]
         filled = [{c.name: row.get(c.name, EMPTY[c.type]) for c in schema.columns} | {"dataset": self.partition} for row in rows]
         table = pa.Table.from_pylist(filled, schema=schema.arrow())
         step = Step(asset, self.partition, "1", upstream=upstream, force=True)

@@ -8,6 +8,7 @@ import pytest
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.files import try_exclusive
 
 HOLD = """
 import sys, time
@@ -34,6 +35,17 @@ def hold(seconds):
 def test_without_cards_the_cpu_is_one_device(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert compute.visible_devices() == ["cpu:0"]
+
+
+def test_a_model_that_is_spread_over_cards_holds_those_cards(monkeypatch):
+    monkeypatch.setattr(compute, "visible_devices", lambda: ["cuda:4", "cuda:5", "cuda:7"])
+    with compute.lease(cards={"2": "20GiB", "1": "20GiB", "cpu": "64GiB"}) as device:
+        assert (device.name, device.torch_name) == ("cuda:5+cuda:7", "cuda:1")
+        for name, free in (("cuda:4", True), ("cuda:5", False), ("cuda:7", False)):
+            with try_exclusive(compute.lease_file(name)) as mine:
+                assert mine is free, name
+    with pytest.raises(PermanentError, match="2 are asked for"), compute.lease(cards={"0": "20GiB", "3": "20GiB"}):
+        pass
 
 
 def test_a_second_holder_waits_and_says_so(monkeypatch):

@@ -22,10 +22,7 @@ Reviews = enum.StrEnum("Reviews", ["leak_safe", "paper"])
 class CleaningConfig(StepConfig):
     """Run config of `cleaned_interactions`."""
 
-    repeated_pairs: RepeatedPairs = Field(
-        RepeatedPairs.last,
-        description="The row of a repeated (user, item) pair that stays; keep: all, as the paper's, which leaks.",
-    )
+    repeated_pairs: RepeatedPairs = Field(RepeatedPairs.last, description="Of a pair's rows, which stays; keep: all (leaks).")
 
 
 @asset(deps=[raw_dataset], **INTERACTIONS)

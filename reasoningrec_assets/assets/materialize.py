@@ -137,20 +137,15 @@ def _metadata(lake: Lake, receipt: Receipt, *, reused: bool) -> dict[str, Any]:
         made_of = receipt.column_lineage.items()
         lineage = {name: [dep(key(one["asset"]), one["column"]) for one in deps] for name, deps in made_of}
         sources = [(name, ", ".join(map("{asset}.{column}".format_map, deps))) for name, deps in made_of]
-        metadata |= {
-            "dagster/row_count": receipt.row_count,
-            "dagster/column_schema": dg.TableSchema(columns),
-            "dagster/column_lineage": dg.TableColumnLineage(lineage),
-            "made_of": dg.MetadataValue.md(markdown(("column", "made of"), sources)),  # the line above is for paying users
-        }
+        metadata |= {"dagster/row_count": receipt.row_count, "dagster/column_schema": dg.TableSchema(columns)}
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(lineage)  # shown to paying users alone
+        metadata["made_of"] = dg.MetadataValue.md(markdown(("column", "made of"), sources))
     if receipt.upstream:
         read = [(edge.asset, f"`{edge.data_version[:12]}`", edge.sequence) for edge in receipt.upstream]
         metadata["upstream"] = dg.MetadataValue.md(markdown(("upstream", "data version", "receipt"), read))
     if receipt.models:
         metadata["models"] = dg.MetadataValue.json(list(receipt.models))
     if receipt.kind == "page":
-        metadata["report"] = dg.MetadataValue.url(path.as_uri())
-        metadata["report_by_hand"] = dg.MetadataValue.md(
-            f"Where the browser refuses the link, paste `{path}` into its address bar"
-        )
+        by_hand = f"Where the browser refuses the link, paste `{path}` into its address bar"
+        metadata |= {"report": dg.MetadataValue.url(path.as_uri()), "report_by_hand": dg.MetadataValue.md(by_hand)}
     return metadata

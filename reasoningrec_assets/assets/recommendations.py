@@ -28,11 +28,8 @@ def recommendations(context: dg.AssetExecutionContext, config: RecommendationCon
     dataset = registry.get(context.partition_key)
     wanted, scoring, training = (settings_of(kind, name, config, dataset) for name, kind in SECTIONS.items())
     asked = {**wanted.model_dump(exclude={"users"}), **scoring.model_dump(), "max_tokens": training.max_tokens}
-    decided = (
-        asked
-        | model_settings(training)
-        | {"code": code_version("recommendations"), "source_identity": source_identity(wanted.source)}
-    )
+    decided = {"code": code_version("recommendations"), "source_identity": source_identity(wanted.source)}
+    decided |= asked | model_settings(training)
 
     def build(inputs: Inputs) -> Output:
         from reasoningrec_assets.training.recommend import recommend

@@ -78,8 +78,6 @@ def report(
     dataset: Dataset, files: Mapping[str, Path], interactions: Path, counts: Mapping[str, float], details: Mapping[str, str]
 ) -> Table:
     """The rows of ``cleaning_report``: the rules of `clean`, of which counts and details are, of the adapter, of `read_items`."""
-    import pyarrow as pa
-
     connection = _load_items(dataset, files, interactions)
     dropped = {name.removeprefix("dropped_"): rows for name, rows in counts.items() if name.startswith("dropped_")}
     known, left_out = json.loads(details["dropped"]), {"what": "the rating is left out"}
@@ -87,7 +85,7 @@ def report(
     for rule, (column, source, effect) in (getattr(ADAPTERS[dataset.adapter](dataset), "RULES", {}) | _ITEM_RULES).items():
         met = query(_MET_SQL.format(column=column, source=source), on=connection).to_pylist()[0]
         rows.append({"rule": rule, "what": effect, **met})
-    return pa.Table.from_pylist([{"dataset": dataset.name, **row} for row in rows], schema=TABLES["cleaning_report"].arrow())
+    return TABLES["cleaning_report"].table([{"dataset": dataset.name, **row} for row in rows])
 
 
 def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> Connection:

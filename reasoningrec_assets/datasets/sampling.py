@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from reasoningrec_assets.errors import Log, PermanentError
 from reasoningrec_assets.sql import Table, query, statements
@@ -10,16 +10,11 @@ from reasoningrec_assets.sql import Table, query, statements
 _SQL = statements(__file__)
 
 
-class Choice(NamedTuple):
-    """The chosen windows, all columns, sorted by user id; and how the draw went."""
+def choose_train(windows: Path, k: int, seed: int, log: Log = print) -> tuple[Table, dict[str, int]]:
+    """K/2 liked and K/2 disliked rows of the train split (paper section 4), an odd one disliked, sorted by user id; how that went.
 
-    rows: Table
-    counts: dict[str, int]
-
-
-def choose_train(windows: Path, k: int, seed: int, log: Log = print) -> Choice:
-    """K/2 liked and K/2 disliked rows of the train split (paper section 4), an odd one disliked; PermanentError for one class."""
-    # Where one class has too few rows, all of them are taken, and the other class fills up as far as it can.
+    Where one class has too few rows, all of them are taken, and the other fills up as far as it can; PermanentError for one class.
+    """
     liked, disliked = query(_SQL["sizes"], windows=windows).to_pylist()[0].values()
     if not liked or not disliked:
         problem = f"of the train rows {liked} are liked and {disliked} disliked"
@@ -34,7 +29,7 @@ def choose_train(windows: Path, k: int, seed: int, log: Log = print) -> Choice:
     if counts["filled_up"] or counts["short_by"]:
         said = f"the train split has {liked} liked and {disliked} disliked rows: took {take_liked} liked and {take_disliked}"
         log(f"{said} disliked, {counts['short_by']} fewer than K = {k}")
-    return Choice(rows, counts)
+    return rows, counts
 
 
 def choose_sample(windows: Path, split: Literal["train", "valid", "test"], n: int, seed: int) -> Table:

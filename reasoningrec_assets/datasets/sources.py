@@ -68,10 +68,8 @@ def obtain(dataset: Dataset, data_root: Path, log: Log) -> list[RawFile]:
 
 def raw_dataset_table(dataset: Dataset, files: Sequence[RawFile], data_root: Path) -> Table:
     """The files as rows of ``raw_dataset``, one per role, with paths relative to the data root."""
-    import pyarrow as pa
-
     rows = [{**vars(file), "file_name": file.path.name, "path": str(file.path.relative_to(data_root))} for file in files]
-    return pa.Table.from_pylist([row | {"dataset": dataset.name} for row in rows], schema=TABLES["raw_dataset"].arrow())
+    return TABLES["raw_dataset"].table([row | {"dataset": dataset.name} for row in rows])
 
 
 def raw_paths(inputs: Inputs) -> dict[str, Path]:

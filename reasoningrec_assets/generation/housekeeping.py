@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,11 @@ def statistics(root: Path) -> list[dict[str, Any]]:
     """One row for each model identity: its fields, and its shards, answers, tokens, seconds and bytes."""
     rows: list[dict[str, Any]] = []
     for folder in _folders(root):
-        row: dict[str, Any] = {"shards": 0, "answers": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
+        summed = ("prompt_tokens", "completion_tokens", "seconds")
+        row: Any = Counter(dict.fromkeys(("shards", "answers", *summed), 0))
         row["bytes"] = sum(path.stat().st_size for path in folder.iterdir())
         for _, table in intact_shards(folder, print):
-            row["shards"] += 1
-            row["answers"] += table.num_rows
-            for name in ("prompt_tokens", "completion_tokens", "seconds"):
-                row[name] += sum(table[name].to_pylist())
+            row.update(shards=1, answers=table.num_rows, **{name: sum(table[name].to_pylist()) for name in summed})
         rows.append(json.loads((folder / IDENTITY).read_text(encoding="utf-8")) | row)
     return rows
 

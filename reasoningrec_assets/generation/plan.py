@@ -17,19 +17,6 @@ Order = Literal["length", "prefix"]
 
 
 @dataclass(frozen=True)
-class Prices:
-    """Money per million tokens, in whatever currency the server bills."""
-
-    prompt: float = 0.0
-    completion: float = 0.0
-
-    def of(self, prompt_tokens: float, completion_tokens: float) -> dict[str, float]:
-        """The figure ``cost`` of so many tokens; none where nothing is billed."""
-        cost = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
-        return {"cost": cost} if self.prompt or self.completion else {}
-
-
-@dataclass(frozen=True)
 class Writer:
     """How requests become texts: the model, its engine, and who hears of the progress."""
 
@@ -43,7 +30,7 @@ class Writer:
     order: Order = "length"  # what the engine is fastest with: equal lengths, or equal beginnings, after each other
     max_failed_share: float = 0.0  # the run fails when more than this share of the requests got no answer
     word_limit: int | None = None  # the share of longer texts is measured
-    prices: Prices = Prices()
+    prices: tuple[float, float] = (0.0, 0.0)  # money per million tokens of prompts, and of answers
     count_tokens: Callable[[str], int] | None = None
     dry_run: bool = False  # stop after the plan
     log: Log = print
@@ -114,4 +101,9 @@ def _cost(messages: Sequence[str], missing: int, seconds_per_token: float | None
     figures = {"prompt_tokens": prompt, "completion_tokens": completion}
     if seconds_per_token is not None:
         figures["seconds"] = completion * seconds_per_token
-    return figures | writer.prices.of(prompt * (2 if sampling.retry_tokens else 1), completion)
+    return figures | billed(writer.prices, prompt * (2 if sampling.retry_tokens else 1), completion)
+
+
+def billed(prices: tuple[float, float], *tokens: float) -> dict[str, float]:
+    """The figure ``cost`` of so many tokens of prompts and of answers; none where nothing is billed."""
+    return {"cost": sum(price * count for price, count in zip(prices, tokens, strict=True)) / 1e6} if any(prices) else {}

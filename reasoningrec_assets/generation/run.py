@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from reasoningrec_assets.errors import DryRun, PlatformError, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
-from reasoningrec_assets.generation.plan import Plan, Writer, described, make_plan
+from reasoningrec_assets.generation.plan import Plan, Writer, billed, described, make_plan
 from reasoningrec_assets.generation.requests import Answer, Keyed, Request, Sampling, TextGenerator
 from reasoningrec_assets.lake.files import WAITED, exclusive
 from reasoningrec_assets.prompts.text import plain_text, trim_to_sentence
@@ -118,7 +118,7 @@ def _published(plan: Plan, answers: Mapping[str, Answer], written: list[Answer],
     metrics |= {"calls": sum(answer.error is None for answer in written), "seconds": seconds}
     metrics |= {"retried": sum(answer.attempts > 1 for answer in written), "prompt_tokens": prompt}
     metrics |= {"completion_tokens": completion, "tokens_per_second": completion / compute if compute else 0}
-    metrics |= {"failed_share": statuses["failed"] / max(1, len(texts)), **writer.prices.of(prompt, completion)}
+    metrics |= {"failed_share": statuses["failed"] / max(1, len(texts)), **billed(writer.prices, prompt, completion)}
     metrics |= {status: statuses[status] for status in ("ok", "trimmed", "empty", "failed")}
     if writer.word_limit is not None:
         over = sum(len(text.text.split()) > writer.word_limit for text in texts)

@@ -10,7 +10,7 @@ from reasoningrec_assets.datasets.sampling import choose_sample, choose_train
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import Log
 from reasoningrec_assets.generation.engines import open_engine
-from reasoningrec_assets.generation.plan import Prices, Writer
+from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import ModelIdentity, Request, Sampling
 from reasoningrec_assets.generation.run import write_texts
 from reasoningrec_assets.lake.schemas import TABLES, TableSchema
@@ -40,7 +40,7 @@ def teacher_writer(settings: GenerationSettings, engine: EngineSettings, data_ro
         cache_root=data_root / "cache",
         open_engine=lambda: open_engine(engine, settings.model, data_root, batch_size=settings.batch_size, log=log),
         order="length" if engine.kind == "transformers" else "prefix",
-        prices=Prices(engine.prompt_price, engine.completion_price),
+        prices=(engine.prompt_price, engine.completion_price),
         count_tokens=None if engine.kind == "openai" else lambda message: len(chat().prompt(message)),
         **more,
     )
@@ -127,13 +127,8 @@ def reason_about_labels(
 
 def _output(schema: TableSchema, rows: list[dict[str, Any]], metrics: Mapping[str, float], writer: Writer, *used: str) -> Output:
     """The table of the rows' columns that the schema names, null where a row lacks one; `used` are the templates asked with."""
-    import pyarrow as pa
-
     failed = [f"- {' '.join(str(row[name]) for name in schema.key)}: {row['error']}" for row in rows if row.get("error")]
-    return Output(
-        table=pa.Table.from_pylist(rows, schema=schema.arrow()),
-        metrics=metrics,
-        details={"failed_rows": "\n".join(failed[:20])} if failed else {},
-        models=({"role": "teacher", "reference": writer.model, "engine": writer.identity.engine},),
-        prompts={template: templates.SHA256[template] for template in used},
-    )
+    details = {"failed_rows": "\n".join(failed[:20])} if failed else {}
+    models = ({"role": "teacher", "reference": writer.model, "engine": writer.identity.engine},)
+    wording = {template: templates.SHA256[template] for template in used}
+    return Output(schema.table(rows), metrics, details, models=models, prompts=wording)

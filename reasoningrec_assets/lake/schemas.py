@@ -60,8 +60,3 @@ def _columns(declared: Mapping[str, Any]) -> Iterator[Column]:
 
 
 TABLES = {name: TableSchema(name, (*_columns({"every": "common"}), *_columns(own))) for name, own in _DECLARED["tables"].items()}
-
-
-def table_of(asset: str) -> TableSchema | None:
-    """The schema that an asset key such as ``zero_shot/student/predictions`` writes: its last part names the table."""
-    return TABLES.get(asset.rsplit("/", 1)[-1])

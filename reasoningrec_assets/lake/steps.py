@@ -14,7 +14,7 @@ from typing import Any, Literal
 from reasoningrec_assets.errors import DryRun, Log, PermanentError
 from reasoningrec_assets.lake import files
 from reasoningrec_assets.lake.receipts import Receipt, ReceiptStore, Upstream
-from reasoningrec_assets.lake.schemas import TableSchema, table_of
+from reasoningrec_assets.lake.schemas import TABLES, TableSchema
 from reasoningrec_assets.lake.tables import preview, write_table
 from reasoningrec_assets.sql import Reader, Table
 
@@ -197,7 +197,7 @@ def _description(step: Step, output: Output, scratch: Path) -> tuple[Path, dict[
     found = {name: getattr(output, name) for name in ("metrics", "details", "models", "prompts", "device")}
     source = output.path or scratch / "table.parquet"
     if output.table is not None:
-        schema = table_of(step.asset)
+        schema = TABLES.get(step.asset.rsplit("/", 1)[-1])
         assert schema is not None, f"{step.asset} writes a table that lake/schemas.toml does not declare"
         found |= {
             "row_count": write_table(schema, output.table, source, dataset=step.partition),

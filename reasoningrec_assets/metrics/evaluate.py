@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
@@ -13,7 +12,7 @@ from reasoningrec_assets.metrics.calibration import calibration_error, recalibra
 from reasoningrec_assets.metrics.explanations import Row, Texts, explanation_figures, flagged, swapped_figures
 from reasoningrec_assets.metrics.intervals import Interval, mean_interval
 from reasoningrec_assets.metrics.ranking import auc_interval
-from reasoningrec_assets.sql import query, statements
+from reasoningrec_assets.sql import Table, query, statements
 
 _SQL = statements(__file__)
 
@@ -28,7 +27,7 @@ def evaluate(
     texts: Texts | None = None,
     replicates: int = 1000,
     seed: int = 0,
-) -> pa.Table:
+) -> Table:
     """Rows of `evaluation_metrics`: every method, under the name that its file's rows carry, and the ``population``.
 
     The population is the test split of the windows; a method that lacks rows, or has others, says so in the table, and never
@@ -52,7 +51,7 @@ def evaluate(
         found += [(name, row) for row in measured]
     told = ((name, metric, n, value if isinstance(value, Interval) else Interval(value)) for name, (metric, value, n) in found)
     rows = [{"dataset": dataset, "method": method, "metric": metric, "n": n} | vars(value) for method, metric, n, value in told]
-    return pa.Table.from_pylist(rows, schema=TABLES["evaluation_metrics"].arrow())
+    return TABLES["evaluation_metrics"].table(rows)
 
 
 def left_out(figures: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
@@ -74,7 +73,7 @@ def problem_of(method: str, predictions: Path, windows: Path) -> str | None:
     return "; ".join(found["problem"].to_pylist()) or None
 
 
-def _population(truth: pa.Table, rows_in: int, dropped: Mapping[str, int], draws: Mapping[str, int]) -> Iterator[Row]:
+def _population(truth: Table, rows_in: int, dropped: Mapping[str, int], draws: Mapping[str, int]) -> Iterator[Row]:
     yield "rows_in", rows_in, rows_in
     for reason, rows in dropped.items():
         yield f"dropped_{reason}", rows, rows_in

@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.metrics.comparison import delong
 from reasoningrec_assets.metrics.evaluate import evaluate, problem_of
-from reasoningrec_assets.sql import query, statements
+from reasoningrec_assets.sql import Table, query, statements
 
 # methods without a language model, which every one is held against
 FLOORS = ("like_rate", "logistic_regression", "logistic_regression_mf")
 _SQL = statements(__file__)
 
 
-def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path, **more: Any) -> pa.Table:
+def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path, **more: Any) -> Table:
     """Rows of ``leaderboard``, best AUC first: what `evaluate`, which takes ``more``, finds of each method, and the tests.
 
     A method is compared with a floor, or with the best, on the test rows that both scored; the p values of all methods against
@@ -43,7 +41,7 @@ def leaderboard(predictions: Mapping[str, Path], *, dataset: str, windows: Path,
     broken = {name: {"method": name, "dataset": dataset, "problem": problem} for name, problem in problems.items() if problem}
     figures |= {name: {"rows": 0, "auc": None, **row} for name, row in broken.items()}
     rows = sorted(figures.values(), key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["method"]))
-    return pa.Table.from_pylist(rows, schema=TABLES["leaderboard"].arrow())
+    return TABLES["leaderboard"].table(rows)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,6 @@ class BertScore:
     @cached_property
     def _encoder(self) -> Any:
         """The tokenizer, and the model up to the layer that is compared."""
-        import torch
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
@@ -86,11 +85,6 @@ class BertScore:
         model: Any = transformers.AutoModel.from_pretrained(self.encoder, config=config, use_safetensors=True)
         # A tokenizer saved without a limit claims 10**30 tokens, which its Rust core refuses and the model could not read.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
-        if self.device == "cpu" and model.dtype == torch.float32 and torch.backends.mkldnn.is_available():  # MKL is slower on AMD
-            for layer in (one for one in model.modules() if type(one) is torch.nn.Linear):
-                weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _TOKENS_PER_BATCH)
-                told = {"B": layer.bias, "attr": "none", "scalars": [], "algorithm": ""}
-                layer.forward = partial(torch.ops.mkldnn._linear_pointwise, W=weight, **told)
         return tokenizer, model.eval().to(self.device)
 
 

@@ -14,23 +14,29 @@ from reasoningrec_assets.lake.steps import MANIFEST
 from reasoningrec_assets.models import store
 
 
-def with_adapter(model: Any, adapter: Path, base_model: str | None = None) -> Any:
+def with_adapter(model: Any, adapter: Path, base_model: str | None = None, quantization: str = "none") -> Any:
     """The model with a LoRA adapter on it, for inference; not merged, which would round small updates away with the weights.
 
-    PermanentError where the folder is no adapter for a model of these shapes, or its manifest names another `base_model`.
+    PermanentError where the folder is no adapter for a model of these layers, or its manifest names another `base_model`.
     """
     problem, manifest = None, adapter / MANIFEST
     if base_model and manifest.is_file():  # ours have one, another trainer's have not
         made: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        if made["base_identity"] != store.identity(base_model):
-            problem = f"it was trained on {made['base_model']}, the settings name {base_model}"
+        if (made["base_identity"], loaded_in := made["settings"]["quantization"]) != (store.identity(base_model), quantization):
+            problem = f"it was trained on {made['base_model']} in {loaded_in}; the settings name {base_model} in {quantization}"
+    loaded: Any = None
     try:
         loaded = None if problem else peft.PeftModel.from_pretrained(model, str(adapter))
+        if loaded and (file := adapter / "adapter_model.safetensors").is_file():  # peft leaves out what one of them lacks
+            with safetensors.safe_open(file, "pt") as saved:
+                odd = {*saved.keys()} ^ peft.get_peft_model_state_dict(loaded, save_embedding_layers=False).keys()
+            if odd := sorted(name for name in odd if "lora_" in name):
+                problem = f"it has other layers than this base: {len(odd)} tensors are of one of them alone, such as {odd[0]}"
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        loaded, problem = None, f"{type(error).__name__}: {error}"[:500]
-    if loaded is None:
-        remedy = "Name the base that it was trained on in the settings, or train it again (lora_model)"
-        raise PermanentError("put an adapter on its base", where=str(adapter), problem=str(problem), remedy=remedy)
+        problem = f"{type(error).__name__}: {error}"[:500]
+    if problem:
+        remedy = "Name the base that it was trained on, and its quantization, in the settings, or train it again (lora_model)"
+        raise PermanentError("put an adapter on its base", where=str(adapter), problem=problem, remedy=remedy)
     return rounded_once(loaded.eval())
 
 

@@ -145,6 +145,28 @@ def install(model: Any) -> None:
     model.set_attn_implementation(_ATTENTION)
 
 
+def check_apart(model: Any, device: str) -> None:
+    """PermanentError where a row's states hang on what else is in its pack, or logits are more than states by the output matrix."""
+    own, head = [10, 9, 8, 7], model.get_output_embeddings()
+    packs = [pack([[*range(start, start + 6)], own], device) for start in (11, 21)]
+    try:
+        with torch.inference_mode():
+            one, other = (hidden_states(model, packed, device)[packed.places[1][-1]].float() for packed in packs)
+            ids, weight = torch.tensor([own], device=device), head.weight
+            last, logits = model.get_decoder()(input_ids=ids).last_hidden_state[0, -1], model(input_ids=ids).logits[0, -1]
+            scaled = float(((last.to(weight.device) @ weight.T).to(logits.device) - logits).abs().max() / logits.std())
+        # int8 chooses what it does not round by all that is computed together
+        mixed = 0.0 if getattr(model, "is_loaded_in_8bit", False) else float((one - other).abs().max() / one.std())
+        problem = "its layers mix rows" if mixed > 0.05 else "its logits are scaled" if scaled > 0.05 else ""
+        if type(head) is not torch.nn.Linear or "bias" in head.state_dict():
+            problem = "a bias or an adapter is on its output"
+    except (TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+        problem = f"{type(error).__name__}: {error}"[:300]
+    if problem:
+        remedy = "Use a base whose layers are attention and whose logits are its output matrix's, such as Llama, Qwen or SmolLM"
+        raise PermanentError("answer rows of a pack as by themselves", where=type(model).__name__, problem=problem, remedy=remedy)
+
+
 def hidden_states(model: Any, packed: Pack, device: str) -> Any:
     """The model's last hidden states of the packed tokens, of shape (tokens, width)."""
     decoder = model.get_decoder()
@@ -185,6 +207,8 @@ def _attend(
 ) -> tuple[Any, None]:
     """Attention of the shape that transformers calls, segment by segment: query (1, heads, tokens, width of a head)."""
     attend = torch.nn.functional.scaled_dot_product_attention
+    if more.get("s_aux") is not None:
+        raise ValueError("its attention has sinks")
     if row_segments is None:
         whole = query.shape[2] > 1 or key.shape[1] == query.shape[1]
         if whole or mask is None or mask.shape[1] > 1 or more.get("position_bias") is not None:

@@ -189,13 +189,14 @@ class AtOnce:
     most: int = 4
     halvings: int = 0
 
-    def halve(self, error: Exception, where: str = "") -> None:
-        """Halve the size, where it was memory that ran out; PermanentError where that was done as often as it may be."""
+    def halve(self, error: Exception, where: str = "", *, tried: int) -> None:
+        """Halve what was tried, where it was memory that ran out; PermanentError where that was done as often as it may be."""
         import torch
 
         # on a processor, torch has no class for it
         if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
             raise error
+        self.size = min(self.size, tried)  # there may have been no more than that
         if self.size == 1 or self.halvings == self.most:
             problem = f"memory ran out, after it was halved {self.halvings} times, with {self.size} {self.of} at once"
             remedy = "Set a quantised base, shorter texts (max_tokens, max_new_tokens), or training.activation_checkpointing"

@@ -1,11 +1,15 @@
 """The model's own chat format in tokens, shared by training, scoring and generation: their prompts cannot differ by a blank."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.prompts.render import student_answer
 from reasoningrec_assets.prompts.templates import ANSWERS
+
+# a template that tells the day tells this one: what a student is asked tomorrow is what it learnt today
+_RENDERED: Any = {"tokenize": False, "strftime_now": date(2024, 7, 26).strftime}
 
 
 @dataclass(frozen=True)
@@ -22,22 +26,29 @@ class Chat:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._last: dict[str, list[int]] = {}  # two texts' tokens, as an answer's are those of its prompt and more
 
     def prompt(self, message: str, prefill: str = "") -> list[int]:
         """Token ids up to where the assistant writes, or goes on after what the template puts before answers, and `prefill`."""
         word = ANSWERS[True]
-        begun = self._turn(message, word).partition(word)[0] + prefill if prefill else ""
-        return self.ids(self._opened(message)) + self.ids(begun)
+        opened = self.ids(self._opened(message))
+        return opened + self._after(message, self._turn(message, word).partition(word)[0] + prefill) if prefill else opened
 
     def answer(self, message: str, answer: str) -> list[int]:
         """Token ids of the assistant's turn and its end; PermanentError where the template changes the prompt before it."""
-        ids, end = self.ids(self._turn(message, answer)), int(self.tokenizer.eos_token_id)
+        ids, end = self._after(message, self._turn(message, answer)), int(self.tokenizer.eos_token_id)
         return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+
+    def _after(self, message: str, text: str) -> list[int]:
+        """Token ids of text behind the opened turn, as the whole has them: tokenizers such as Llama-2's begin a text otherwise."""
+        opened = self._opened(message)
+        before, whole = self.ids(opened), self.ids(opened + text)
+        return whole[len(before) :] if whole[: len(before)] == before else self.ids(text)
 
     def _turn(self, message: str, answer: str) -> str:
         opened = self._opened(message)
         turns = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
-        whole: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        whole: str = self.tokenizer.apply_chat_template(turns, **_RENDERED)
         if not whole.startswith(opened):
             problem = "the prompt of a conversation with an answer does not start with the prompt without one"
             problem += " (a template that thinks aloud does this)"
@@ -45,9 +56,10 @@ class Chat:
             raise PermanentError("render an answer", where=self.tokenizer.name_or_path, problem=problem, remedy=remedy)
         return whole[len(opened) :]
 
-    def label_tokens(self) -> LabelTokens:
-        """The single tokens at which the answers part, in all spellings of `render.parse_answer`; else PermanentError."""
-        written = {liked: self.answer("?", student_answer(liked=liked, reasoning="Because.")) for liked in (True, False)}
+    def label_tokens(self, message: str = "?", begin: str = "") -> LabelTokens:
+        """The single tokens at which answers part that `begin` alike, in all spellings of `render.parse_answer`; else PermanentError."""
+        told = {liked: begin + student_answer(liked=liked, reasoning="Because.") for liked in (True, False)}
+        written = {liked: self.answer(message, answer) for liked, answer in told.items()}
         yes, no = written.values()
         split = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
         unknown = self.tokenizer.unk_token_id
@@ -72,9 +84,12 @@ class Chat:
 
     def _opened(self, message: str) -> str:
         turns = [{"role": "user", "content": message}]
-        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **_RENDERED)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of text inside a turn, such as the beginning of an answer."""
         # the template writes the special tokens itself; those spelled in data are broken up by `text.one_line`
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if text not in self._last:
+            found = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._last = dict([*self._last.items()][-1:]) | {text: found}
+        return [*self._last[text]]

@@ -12,9 +12,9 @@ from reasoningrec_assets.prompts.text import one_line, plain_text
 
 MAX_FIELD = 300  # longest title or genre list in characters; some real titles are dumps of whole pages
 _HISTORY_LINE = re.compile(r"^- (?:dis)?liked: .*\n?", re.MULTILINE)
-_PREDICTION = re.compile(
-    r"\W*prediction\W+(?P<answer>yes|no)\b(?!\W*(?:or\b|and\b)?\W*(?:yes|no)\b)\W*(?P<rest>.*)", re.IGNORECASE | re.DOTALL
-)
+# both labels at once, on one line: joined by a word or a stroke, or the second one with nothing behind it
+_BOTH = r"[^\w\n]*(?:(?:(?:and/)?or|and)\b|[/|])[^\w\n]*(?:yes|no)\b|[^\w\n]+(?:yes|no)\b[^\w\n]*(?:\n|$)"
+_PREDICTION = re.compile(rf"\W*prediction\W+(?P<answer>yes|no)\b(?!{_BOTH})\W*(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,14 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 _CONTROL_TOKEN = re.compile(r"<(?=\||[^<>\s]{1,60}>|<?/?SYS)|\[(?=/?INST\])")
 
 
+def unmarked(text: str) -> str:
+    """The text, chat formats' own tokens in it broken up by a blank."""
+    return _CONTROL_TOKEN.sub(lambda match: f"{match.group()} ", text)
+
+
 def one_line(text: str) -> str:
     """The text on one line: no control characters, one blank per run of white space, and chat formats' own tokens broken up."""
-    text = _CONTROL_TOKEN.sub(lambda match: f"{match.group()} ", text)
+    text = unmarked(text)
     if not text.isprintable():  # nearly all text is, and looking at each character costs a hundred times as much
         text = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
     return " ".join(text.split())

@@ -47,14 +47,7 @@ class Report:
 
 
 def gather(
-    dataset: str,
-    predictions: Mapping[str, Path],
-    texts: Texts,
-    boards: Sequence[Path],
-    *,
-    windows: Path,
-    users: int = 12,
-    **more: Any,
+    dataset: str, methods: Mapping[str, Path], texts: Texts, boards: list[Path], *, windows: Path, users: int = 12, **more: Any
 ) -> Report:
     """Read what the page shows from the tables ``metrics``, ``windows`` and ``cleaning``, and the rest from ``more``.
 
@@ -64,18 +57,17 @@ def gather(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    sound = {method: path for method, path in predictions.items() if not problem_of(method, path, windows)}
+    sound = {method: path for method, path in methods.items() if not problem_of(method, path, windows)}
     if not sound:
-        raise PermanentError("read methods", where=dataset, problem="all broken", remedy=f"Make {', '.join(predictions)} again")
+        raise PermanentError("read methods", where=dataset, problem="all broken", remedy=f"Make {', '.join(methods)} again")
     read: dict[str, Any] = {name: more.pop(name) for name in ("metrics", "cleaning", "baselines")} | {"items": texts.items}
     read |= {"dataset": dataset, "windows": windows, "references": texts.references, "floors": FLOORS, "users": users}
     read |= {"on": (on := flagged([*sound.values()], windows, texts)), "predictions": [*sound.values()], "methods": [*sound]}
     # a board of older code lacks columns
     found = [TABLES["leaderboard"].arrow().empty_table(), *map(pq.read_table, boards)]
     on.register("boards", pa.concat_tables(found, promote_options="default"))
-    told: dict[str, Any] = {
-        name: query(_SQL[name], **read).to_pylist() for name in ("cleaning", "cases", "curves", "board", "seeds")
-    }
+    rows = ("cleaning", "cases", "curves", "board", "seeds")
+    told: dict[str, Any] = {name: query(_SQL[name], **read).to_pylist() for name in rows}
     told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
     told |= {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}

@@ -44,6 +44,7 @@ class Checkpoints:
             described = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
             if described["about"] == canonical_json(self.about):
                 return load(content), json.loads(described["progress"])
+            self.log(f"the checkpoint {path} is of another base, of other rows, settings or code: it is removed")
             path.unlink()
         return None
 

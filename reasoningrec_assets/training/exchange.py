@@ -5,21 +5,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reasoningrec_assets.datasets.adapters.delimited import opened
 from reasoningrec_assets.datasets.registry import SPLITS, Dataset
 from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.steps import Lake, Output
+from reasoningrec_assets.lake.steps import Inputs, Lake, Output
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.prompts.render import parse_answer, student_answer
 from reasoningrec_assets.prompts.templates import ANSWERS
+from reasoningrec_assets.prompts.text import unmarked
 
 FIELDS = ("instruction", "input", "output")
 
 
 def export(lake: Lake, partition: str, folder: Path) -> list[Path]:
     """Write ``train.json``, ``valid.json``, ``test.json`` and, with answers and log-odds as ``logits``, ``predictions.json``."""
-    rows, scored = (read_rows(lake.path_of(lake.newest(table, partition))) for table in ("sft_splits", "predictions"))
+    inputs = Inputs(lake, {"predictions": lake.newest("predictions", partition)}, folder)
+    if (asked_of := inputs.read_by("predictions", "sft_splits")) is None:  # which may have been made anew since
+        told = {"problem": "the rows that they answer are gone", "remedy": "Materialize predictions again"}
+        raise PermanentError("export predictions", where=str(inputs["predictions"]), **told)
+    rows, scored = read_rows(asked_of), read_rows(inputs["predictions"])
     lists = {split: [_fields(row) for row in rows if row["split"] == split] for split in SPLITS}
     asked = {(row["split"], window_name(row)): _fields(row) for row in rows}
     lists["predictions"] = []
@@ -43,7 +49,8 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
         raise _refused(Path(dataset.name), f"it has no {', '.join(lacking)}: its adapter is {dataset.adapter}, not published")
     for split in SPLITS:
         try:
-            content: Any = json.loads(files[split].read_text(encoding="utf-8"))
+            with opened(files[split]) as file:
+                content: Any = json.loads(file.read())
         except ValueError as error:
             raise _refused(files[split], f"it is no JSON in UTF-8: {error}") from error
         if not isinstance(content, list) or not content:
@@ -55,7 +62,7 @@ def given_splits(dataset: Dataset, files: Mapping[str, Path]) -> Output:
             if label is None:
                 raise _refused(files[split], f'row {place} begins neither with "Prediction: Yes" nor with "Prediction: No"')
             called = {"dataset": dataset.name, "split": split, "user_id": f"row {place}", "target_item_id": split, "label": label}
-            rows.append(called | _fields(record))
+            rows.append(called | {name: unmarked(text) for name, text in _fields(record).items()})
         if split == "train" and len(answers := {row["label"] for row in rows}) == 1:
             raise _refused(files[split], f"all of its rows predict {ANSWERS[answers.pop()]}: there is nothing to tell apart")
     counts = {f"{split}_rows": float(sum(row["split"] == split for row in rows)) for split in SPLITS}

@@ -21,7 +21,7 @@ from reasoningrec_assets.lake.files import canonical_json
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
 from reasoningrec_assets.models.adapters import rounded_once
-from reasoningrec_assets.models.packing import hidden_states, pack, packs_by_tokens
+from reasoningrec_assets.models.packing import check_apart, hidden_states, pack, packs_by_tokens
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
 from reasoningrec_assets.training.checkpoints import Checkpoints
@@ -49,15 +49,14 @@ class Progress:
     best_epoch: int = 0
     tokens: int = 0  # of the rows trained on, without padding
     seconds: float = 0.0
+    peak: float = 0.0  # bytes, of the first process where there are several
 
     def metrics(self) -> dict[str, float]:
         """Figures for the receipt; the loss and the AUC are those of the best epoch."""
         best, speed = self.epochs[self.best_epoch - 1], self.tokens / self.seconds
         figures = {"training_epochs": float(len(self.epochs)), "best_epoch": float(self.best_epoch)}
-        peak = torch.cuda.max_memory_allocated() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without a card
-        figures |= {"train_loss": best.train_loss, "peak_memory_bytes": float(peak)}
-        figures |= {"training_tokens_per_second": speed, "training_seconds": self.seconds}
-        return figures | ({} if best.valid_auc is None else {"valid_auc": best.valid_auc})
+        figures |= {"training_tokens_per_second": speed, "training_seconds": self.seconds, "peak_memory_bytes": self.peak}
+        return figures | {"train_loss": best.train_loss} | ({} if best.valid_auc is None else {"valid_auc": best.valid_auc})
 
 
 def train_adapter(
@@ -82,6 +81,7 @@ def train_adapter(
     """
     chat.label_tokens()  # a tokenizer that has none is refused here rather than after the first epoch
     run = _Run(_adapted(base, settings, device), chat, settings, device, log)
+    check_apart(run.model.eval(), device.torch_name)  # now rather than after the first epoch
     progress, best = run.restored(checkpoints)
     steps = -(-len(train) // settings.batch_size)
     total, warmup = steps * settings.epochs, max(1, len(train) // (2 * settings.batch_size))
@@ -97,13 +97,12 @@ def train_adapter(
         progress.step, progress.seconds = progress.step + 1, progress.seconds + time.monotonic() - clock
         at, speed = f"epoch {number + 1}/{settings.epochs}, step {place + 1}/{steps}", progress.tokens / progress.seconds
         log(f"{at}: loss {progress.losses[-1]:.3f}, {speed:.0f} tokens/s")
-        if place + 1 == steps:
-            clock = time.monotonic()
-            if _validated(run, progress, valid, steps, tokens_per_batch):
-                best = {name: weight.detach().cpu().clone() for name, weight in peft.get_peft_model_state_dict(run.model).items()}
-            progress.seconds += time.monotonic() - clock
+        if place + 1 == steps and _validated(run, progress, valid, steps, tokens_per_batch):
+            best = {name: weight.detach().cpu().clone() for name, weight in peft.get_peft_model_state_dict(run.model).items()}
         if checkpoints and run.place == 0 and (place + 1 == steps or progress.step % settings.checkpoint_steps == 0):
             checkpoints.save(progress.step, run.tensors(best), asdict(progress))
+    cards = sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    progress.peak = float(cards or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # without a card
     if run.place == 0:
         _save(run.model, {name: best[name].contiguous() for name in sorted(best)}, folder, settings.base_model)
     return progress
@@ -141,9 +140,9 @@ def _linear(step: int, *, warmup: int, total: int) -> float:
 def _validated(run: "_Run", progress: Progress, valid: Sequence[EncodedRow], steps: int, tokens_per_batch: int) -> bool:
     """Score the validation rows after an epoch, note the outcome, and say whether it is the best so far."""
     run.model.eval()
-    device = run.device.torch_name
+    device, labels = run.device.torch_name, run.chat.label_tokens()
     mine, scores = valid[run.place :: run.count], [0.0] * len(valid)
-    parts = [label_log_odds(run.model, mine, run.chat, tokens_per_batch=tokens_per_batch, device=device, log=run.log)] * run.count
+    parts = [label_log_odds(run.model, mine, labels, tokens_per_batch=tokens_per_batch, device=device, log=run.log)] * run.count
     if run.count > 1:
         processes.all_gather_object(parts, parts[run.place])
     for place, part in enumerate(parts):
@@ -167,7 +166,7 @@ class _Run:
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate)
         told = (settings.tokens_per_micro_batch, "tokens of a micro-batch", "train the student", device.name, log)
-        self.at_once = store.AtOnce(*told, most=3)
+        self.at_once, self.batch = store.AtOnce(*told, most=3), list[list[int]]()  # the last rows of a micro-batch
         self.place, self.count = (processes.get_rank(), processes.get_world_size()) if processes.is_initialized() else (0, 1)
 
     def step(self, rows: Sequence[EncodedRow], rate: float) -> float:
@@ -181,7 +180,7 @@ class _Run:
                 loss = self._gradient(rows, rows[self.place :: self.count])
                 break
             except (RuntimeError, MemoryError) as error:
-                self.at_once.halve(error, where)  # of the same step
+                self.at_once.halve(error, where, tried=len(pack(self.batch, self.device.torch_name).ids))  # of the same step
         if self.count > 1:
             loss = self._summed(loss)
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0))
@@ -199,6 +198,7 @@ class _Run:
         for batch in packs_by_tokens([[*row.prompt, *row.answer] for row in mine], self.at_once.size):
             # dividing by the step's weight, not the micro-batch's, makes the gradient independent of how the step is cut
             chosen = [mine[index] for index in batch]
+            self.batch = [[*row.prompt, *row.answer] for row in chosen]
             loss = answer_loss(self.model, chosen, [weights[index] for index in batch], self.device.torch_name) / whole
             loss.backward()
             total += float(loss.detach())

@@ -44,14 +44,7 @@ def source_identity(source: str) -> str:
 
 
 def recommend(
-    dataset: Dataset,
-    inputs: Inputs,
-    settings: RecommendationSettings,
-    decided: Any,
-    open_student: Opening,
-    *,
-    anew: bool,
-    log: Log,
+    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, decided: Any, student: Opening, *, anew: bool, log: Log
 ) -> Output:
     """Rows of ``recommendations``: the best ``top`` of each user's candidates, the first ``explained`` of them with a reason.
 
@@ -85,7 +78,7 @@ def recommend(
     figures = Counter[str](users=len(made_from), users_asked=len(asked), users_unknown=len(unknown), users_let_go=lost)
     figures["users_without_candidate"] = len(bare)
     if fresh:
-        with open_student() as (answer, device):
+        with student() as (answer, device):
             for start in range(0, len(fresh), _USERS_TOGETHER):
                 made, told = _recommended(dataset, inputs, settings, answer, fresh[start : start + _USERS_TOGETHER])
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]

@@ -23,7 +23,7 @@ from reasoningrec_assets.generation.requests import ModelIdentity, Request, Samp
 from reasoningrec_assets.generation.run import Written, write_texts
 from reasoningrec_assets.lake.files import sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.steps import Inputs, Output, seal
+from reasoningrec_assets.lake.steps import Inputs, Output, code_version, seal
 from reasoningrec_assets.lake.tables import markdown, read_rows, write_table
 from reasoningrec_assets.metrics.ranking import auc
 from reasoningrec_assets.models import store
@@ -54,8 +54,8 @@ def build_splits(
     chosen = [
         row for row in read_rows(windows) if row["split"] == "test" or (row["split"] == "train" and window_name(row) in reasoning)
     ]
-    choice = None if variant.reasoning else choose_train(windows, sampling.k, sampling.seed, log)
-    drawn: list[Any] = choice.rows.to_pylist() if choice else []
+    rows, counts = (None, {}) if variant.reasoning else choose_train(windows, sampling.k, sampling.seed, log)
+    drawn: list[Any] = rows.to_pylist() if rows is not None else []
     # by name, since a user's rows can share their history
     earlier = {window_name(one): one for row in drawn for one in earlier_targets(row, variant.earlier)}
     chosen += [*drawn, *earlier.values()]
@@ -80,7 +80,7 @@ def build_splits(
     liked = Counter(str(row["split"]) for row in chosen if row["label"])
     metrics = {"train_rows_without_reasoning": float(bare)} | {f"{split}_rows": float(sizes[split]) for split in SPLITS}
     metrics |= {f"{split}_liked_share": liked[split] / sizes[split] for split in sizes}
-    metrics |= {f"train_{name}": float(value) for name, value in choice.counts.items()} if choice else {}
+    metrics |= {f"train_{name}": float(value) for name, value in counts.items()}
     return Output(TABLES["sft_splits"].table([row | record(row) for row in chosen]), metrics, prompts=STUDENT_TEMPLATES)
 
 
@@ -125,8 +125,11 @@ def train(
     folder = inputs.scratch / "adapter"
     known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
     known |= {"train": learned, "valid": [] if variant.reasoning == "before" else valid, "folder": folder}
-    with compute.lease(count=settings.processes, log=log) as device:
-        kept = Checkpoints(checkpoints, decides | {"device": device.name.partition(":")[0]}, log)
+    # what bounds memory alone may change between a kill and the next try
+    decides_steps = settings.model_dump(exclude={"tokens_per_micro_batch", "activation_checkpointing", "checkpoint_steps"})
+    about = decides | {"settings": decides_steps, "code_version": code_version("lora_model")}
+    with compute.lease(count=settings.processes, cards=settings.max_memory or (), log=log) as device:
+        kept = Checkpoints(checkpoints, about | {"device": device.name.partition(":")[0]}, log)
         result = train_on(settings.processes, kept, inputs.scratch, device=device, **known)
     store.free_memory()
     # without the seconds: equal trainings give equal manifests
@@ -172,6 +175,7 @@ def open_student(
             encoded, budget = encode_rows(rows, engine.chat, max_tokens=longest), scoring.tokens_per_batch
             names, first = [window_name(row) for row in rows], variant.reasoning == "before"
             begun = [""] * len(rows)  # what each answer begins with before its score, and before its explanation
+            labels = engine.chat.label_tokens()
 
             def write(places: Sequence[int]) -> Written:
                 return write_texts(places, lambda at: Request(names[at], encoded[at].message, prefill=begun[at]), writer)
@@ -180,9 +184,10 @@ def open_student(
             if first:
                 reasons = (one_line(re.split(r"(?i)\n\W*prediction\b", text.text, maxsplit=1)[0]) for text in written.texts)
                 begun = [reason and f"{reason}\n" for reason in reasons]
-                longer = [engine.chat.prompt(row.message, begin) for row, begin in zip(encoded, begun, strict=True)]
-                encoded = [replace(row, prompt=prompt) for row, prompt in zip(encoded, longer, strict=True)]
-            scores = label_log_odds(engine.model, encoded, engine.chat, tokens_per_batch=budget, device=engine.device, log=log)
+                before = [engine.chat.label_tokens(row.message, begin) for row, begin in zip(encoded, begun, strict=True)]
+                encoded = [replace(row, prompt=[*row.prompt, *label.prefix]) for row, label in zip(encoded, before, strict=True)]
+                labels = replace(labels, prefix=())
+            scores = label_log_odds(engine.model, encoded, labels, tokens_per_batch=budget, device=engine.device, log=log)
             if first:
                 texts = {names[at]: begun[at].rstrip() for at in choose(scores)}
             else:

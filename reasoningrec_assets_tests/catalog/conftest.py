@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from reasoningrec_assets.lake.receipts import CheckReceipt, Receipt
-from reasoningrec_assets.lake.schemas import table_of
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Inputs, Lake, Output, Step, code_version, run_step, seal
 
 UPSTREAM = {
@@ -103,7 +103,7 @@ class Store:
 
 
 def rows(asset: str, partition: str, salt: str = "", count: int = 3) -> pa.Table:
-    schema = table_of(asset)
+    schema = TABLES[asset.rsplit("/", 1)[-1]]
     assert schema is not None
 
     def cell(name: str, type_: str, row: int) -> object:
@@ -128,7 +128,7 @@ def evaluation() -> Callable[..., pa.Table]:
     """Makes `evaluation_metrics` from (method, metric, value, low, high, n)."""
 
     def make(*found: tuple, dataset: str = "fashion") -> pa.Table:
-        schema = table_of("evaluation_metrics")
+        schema = TABLES["evaluation_metrics"]
         assert schema is not None
         return pa.Table.from_pylist(
             [dict(zip(schema.arrow().names, (dataset, *row), strict=True)) for row in found], schema=schema.arrow()

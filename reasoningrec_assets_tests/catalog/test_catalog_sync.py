@@ -16,7 +16,7 @@ import pytest
 from reasoningrec_assets.catalog import connect, rebuild
 from reasoningrec_assets.errors import PermanentError, TransientError
 from reasoningrec_assets.lake.files import exclusive
-from reasoningrec_assets.lake.schemas import table_of
+from reasoningrec_assets.lake.schemas import TABLES
 
 HOLDER = """
 import duckdb, sys
@@ -155,7 +155,7 @@ def test_a_study_does_not_mix_into_the_main_table(store):
 
 
 def test_boards_of_a_dataset_and_its_seeds_have_means_and_deviations(store):
-    schema = table_of("leaderboard").arrow()
+    schema = TABLES["leaderboard"].arrow()
     for dataset, aucs in {
         "d": {"student": 0.7, "gone": None},
         "d_seed43": {"student": 0.8},

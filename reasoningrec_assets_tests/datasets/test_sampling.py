@@ -33,7 +33,7 @@ def _write(path, rows):
 
 
 def _users(choice):
-    return choice.rows["user_id"].to_pylist()
+    return choice[0]["user_id"].to_pylist()
 
 
 def _population(liked, disliked):
@@ -65,11 +65,11 @@ def test_half_of_each_class_and_the_other_fills_up(
     choice = sampling.choose_train(_write(tmp_path / "w.parquet", _population(liked, disliked)), k, 42, said.append)
     assert len(said) == bool(filled_up or short_by)
     assert all(f"took {taken_liked} liked and {taken_disliked} disliked, {short_by} fewer" in line for line in said)
-    labels = choice.rows["label"].to_pylist()
+    labels = choice[0]["label"].to_pylist()
     assert (labels.count(True), labels.count(False)) == (taken_liked, taken_disliked)
-    assert set(choice.rows["split"].to_pylist()) == {"train"}
-    assert choice.rows.schema.names == TABLES["interaction_windows"].arrow().names
-    assert choice.counts == {
+    assert set(choice[0]["split"].to_pylist()) == {"train"}
+    assert choice[0].schema.names == TABLES["interaction_windows"].arrow().names
+    assert choice[1] == {
         "requested": k,
         "taken": taken_liked + taken_disliked,
         "liked": taken_liked,

@@ -9,7 +9,7 @@ import pytest
 
 from reasoningrec_assets.errors import DryRun, TransientError
 from reasoningrec_assets.generation.cache import GenerationCache
-from reasoningrec_assets.generation.plan import Prices, Writer
+from reasoningrec_assets.generation.plan import Writer
 from reasoningrec_assets.generation.requests import Answer, ModelIdentity, Request, Sampling, key_of
 from reasoningrec_assets.generation.run import write_texts
 
@@ -246,7 +246,7 @@ def test_a_dry_run_says_what_it_would_spend_and_spends_nothing(tmp_path):
     engine = CountingEngine()
     write(requests_of("a" * 40), tmp_path, engine)
     with pytest.raises(DryRun) as plan:
-        write(requests_of("a" * 40, "b" * 40, "c" * 80), tmp_path, engine, dry_run=True, prices=Prices(1e6, 2e6), log=said.append)
+        write(requests_of("a" * 40, "b" * 40, "c" * 80), tmp_path, engine, dry_run=True, prices=(1e6, 2e6), log=said.append)
     assert len(engine.batches) == 1
     # ten and twenty tokens at four characters each, two answers of at most ten; 0.05 s a token as measured before
     expected = {

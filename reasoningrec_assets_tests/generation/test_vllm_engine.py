@@ -136,7 +136,7 @@ def test_the_students_score_is_in_vllms_log_probabilities_too(vllm, folder):
     shown = ['- liked: "Alien"', '- disliked: "Heat"', '- liked: "Fargo"']
     asked = [student_record(shown[:number], answer) for number in (1, 2, 3) for answer in ("Yes", "No")]
     encoded = encode_rows(asked, chat, max_tokens=1024)
-    expected = label_log_odds(model, encoded, chat, tokens_per_batch=1024, device="cpu")
+    expected = label_log_odds(model, encoded, chat.label_tokens(), tokens_per_batch=1024, device="cpu")
     said = vllm.generate(chunk([row.message for row in encoded], "Prediction:"), Sampling(1, 0.0, 1.0, seed=0, logprobs=20))
     for answer, odds in zip(said, expected, strict=True):
         assert students.told_log_odds(answer, chat) == pytest.approx(odds, abs=0.02)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake import tables
-from reasoningrec_assets.lake.schemas import TABLES, table_of
+from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.tables import preview, write_table
 
 
@@ -113,9 +113,9 @@ def test_declared_keys_and_sources_exist():
                 assert upstream_column in TABLES[upstream].arrow().names, f"{table.name}.{column.name} names {source}"
 
 
-def test_study_assets_write_the_table_of_their_last_name():
-    assert table_of("zero_shot/student/predictions") is TABLES["predictions"]
-    assert table_of("lora_model") is None
+def test_study_assets_write_the_table_of_their_last_name(publish):
+    receipt, _ = publish("zero_shot/student/predictions")
+    assert [column["name"] for column in receipt.columns] == TABLES["predictions"].arrow().names
 
 
 def test_preview_is_short_one_line_cells(rows, tmp_path: Path):

@@ -3,6 +3,7 @@ import json
 import peft
 import pytest
 import torch
+import transformers
 
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.models import adapters, store
@@ -75,12 +76,23 @@ def saved(model, folder, **manifest):
 
 
 def test_an_adapter_of_another_base_is_refused_by_name(tiny_model, tmp_path):
-    about = {"base_model": "pypi:one==1", "base_identity": store.identity(str(tiny_model))}
+    about = {"base_model": "pypi:one==1", "base_identity": store.identity(str(tiny_model)), "settings": {"quantization": "none"}}
     folder = saved(adapted(tiny_model), tmp_path / "adapter", **about)
     plain = store.load_causal_model(tiny_model, "float32", "cpu")
     assert isinstance(adapters.with_adapter(plain, folder, str(tiny_model)), peft.PeftModel)
-    with pytest.raises(PermanentError, match="trained on pypi:one==1, the settings name pypi:two==2"):
+    with pytest.raises(PermanentError, match="trained on pypi:one==1 in none; the settings name pypi:two==2 in none"):
         adapters.with_adapter(plain, folder, "pypi:two==2")
+    with pytest.raises(PermanentError, match=f"in none; the settings name {tiny_model} in nf4"):
+        adapters.with_adapter(plain, folder, str(tiny_model), "nf4")
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_adapter_of_more_layers_or_fewer_than_its_base_is_refused(tiny_model, tmp_path, layers):
+    folder = saved(adapted(tiny_model), tmp_path / "adapter")  # of two
+    config = transformers.AutoConfig.from_pretrained(tiny_model, num_hidden_layers=layers)
+    other = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(PermanentError, match=r"other layers than this base: 2 tensors .*\.layers\.[12]\."):
+        adapters.with_adapter(other, folder)
 
 
 def test_an_adapter_for_a_model_of_other_shapes_is_refused_with_its_folder(tiny_model, tmp_path):

@@ -55,14 +55,54 @@ def test_spellings_that_the_tokenizer_does_not_know_count_for_neither_label():
     assert labels == LabelTokens(prefix=(3,), yes=(1,), no=(2,))
 
 
-@pytest.mark.parametrize("added", [" ", "<think>\n\n</think>\n\n"])
-def test_what_a_template_adds_before_an_answer_stands_before_its_beginning_too(chat, added):
-    adding = transformers.AutoTokenizer.from_pretrained(chat.tokenizer.name_or_path)
+def adding(chat, added):
+    """A chat whose template puts that before every answer."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat.tokenizer.name_or_path)
     start = "{{ '<|assistant|>\n" + added + "' + message['content'] + '<|end|>' + '\n' }}{% else %}"
-    adding.chat_template = chat.tokenizer.chat_template.replace(
+    tokenizer.chat_template = chat.tokenizer.chat_template.replace(
         "{{ '<|' + message", "{% if message['role'] == 'assistant' %}" + start + "{{ '<|' + message", 1
     ).replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
-    chat, begun, rest = Chat(adding), "Prediction: Yes\n", "Because of the list."
+    return Chat(tokenizer)
+
+
+@pytest.mark.parametrize("added", ["", " ", "<think>\n\n</think>\n\n"])
+@pytest.mark.parametrize("reason", ["They like drama.\n", ""])
+def test_a_label_after_a_reason_is_asked_for_in_the_tokens_that_training_has(chat, added, reason):
+    chat = adding(chat, added)
+    learnt = {label: chat.prompt("?") + chat.answer("?", f"{reason}Prediction: {label}") for label in ("Yes", "No")}
+    labels = chat.label_tokens("?", reason)
+    asked = [*chat.prompt("?"), *labels.prefix]
+    assert [learnt["Yes"][: len(asked) + 1], learnt["No"][: len(asked) + 1]] == [[*asked, labels.yes[0]], [*asked, labels.no[0]]]
+
+
+def test_a_template_that_tells_the_day_asks_the_same_on_every_day(chat):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat.tokenizer.name_or_path)
+    tokenizer.chat_template = "{{ strftime_now('%f %d %b %Y') }}" + chat.tokenizer.chat_template
+    first = Chat(tokenizer).prompt("?"), Chat(tokenizer).answer("?", "Prediction: Yes")
+    assert (Chat(tokenizer).prompt("?"), Chat(tokenizer).answer("?", "Prediction: Yes")) == first
+
+
+def test_a_tokenizer_that_begins_every_text_with_a_blank_answers_in_the_templates_tokens():
+    core = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
+    blank = tokenizers.normalizers.Replace(" ", "_")
+    core.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.Prepend("_"), blank])
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1, special_tokens=["<unk>", "</s>"], show_progress=False)
+    core.train_from_iterator(["[INST] a film [/INST] Prediction: Yes", "Prediction: No", "Because of the list"] * 20, trainer)
+    template = (
+        "{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else ' ' + m['content'] + '</s>' }}"
+        "{% endfor %}"
+    )
+    known = {"tokenizer_object": core, "eos_token": "</s>", "unk_token": "<unk>", "chat_template": template}
+    chat = Chat(transformers.PreTrainedTokenizerFast(**known))
+    turns = [{"role": "user", "content": "a film"}, {"role": "assistant", "content": "Prediction: Yes Because"}]
+    whole = chat.tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
+    assert chat.prompt("a film") + chat.answer("a film", "Prediction: Yes Because") == whole
+    assert whole[: len(begun := chat.prompt("a film", "Prediction: Yes"))] == begun
+
+
+@pytest.mark.parametrize("added", [" ", "<think>\n\n</think>\n\n"])
+def test_what_a_template_adds_before_an_answer_stands_before_its_beginning_too(chat, added):
+    chat, begun, rest = adding(chat, added), "Prediction: Yes\n", "Because of the list."
     whole = chat.prompt("Will they?") + chat.answer("Will they?", begun + rest)
     prompt = chat.prompt("Will they?", begun)
     assert chat.decode(prompt) == chat.decode(whole[: len(prompt)])

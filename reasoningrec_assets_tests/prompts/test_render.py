@@ -159,6 +159,14 @@ def test_one_line_folds_white_space_and_control_characters():
         ("Prediction: yesterday", (None, "Prediction: yesterday")),
         ("I think yes", (None, "I think yes")),
         ("Prediction: No", (False, "")),
+        ("Prediction: Yes\nNo film was disliked.", (True, "No film was disliked.")),
+        ("Prediction: Yes No film was disliked.", (True, "No film was disliked.")),
+        ("Prediction: Yes, no doubt.", (True, "no doubt.")),
+        ("Prediction: yes and no", (None, "Prediction: yes and no")),
+        ("Prediction: Yes, No", (None, "Prediction: Yes, No")),
+        ("Prediction: Yes (No)\nHard to say.", (None, "Prediction: Yes (No)\nHard to say.")),
+        ("Prediction: Yes and/or No", (None, "Prediction: Yes and/or No")),
+        ("Prediction: Yes\nAnd no film was disliked.", (True, "And no film was disliked.")),
     ],
 )
 def test_an_answer_says_one_label_or_none(text, expected):

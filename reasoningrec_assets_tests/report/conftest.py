@@ -104,7 +104,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
         "dataset": "d",
         "title": "Toy films",
         "metrics": write("metrics", TABLES["evaluation_metrics"], metrics),
-        "predictions": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
+        "methods": {"student": answers("student", -1.0, written), "like_rate": answers("like_rate", 2.0, {})},
         "windows": write("windows", TABLES["interaction_windows"], [*rows, rows[0] | {"split": "valid"}]),
         "boards": [write("leaderboard", TABLES["leaderboard"], board)],
         "cleaning": write("cleaning", TABLES["cleaning_report"], cleaning),

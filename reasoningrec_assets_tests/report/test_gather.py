@@ -87,7 +87,7 @@ def test_curves_are_those_of_scikit_learn(files: dict[str, Any], tmp_path: Path)
     paths = [tmp_path / "many.parquet", tmp_path / "many_windows.parquet"]
     for path, found, schema in zip(paths, (rows, windows), (TABLES["predictions"], TABLES["interaction_windows"]), strict=True):
         pq.write_table(pa.Table.from_pylist(found, schema=schema.arrow()), path)
-    (line,) = gather(**files | {"predictions": {"student": paths[0]}, "windows": paths[1]}).curves
+    (line,) = gather(**files | {"methods": {"student": paths[0]}, "windows": paths[1]}).curves
 
     def area(points: list[list[float]]) -> float:
         across, up = np.array(points).T
@@ -108,30 +108,30 @@ def test_curves_are_those_of_scikit_learn(files: dict[str, Any], tmp_path: Path)
 
 def test_one_class_leaves_no_curve(files: dict[str, Any]) -> None:
     assert [line["name"] for line in gather(**files).curves] == ["student", "like_rate"]
-    table = pq.read_table(files["predictions"]["student"])
-    pq.write_table(table.filter(table["label"]), files["predictions"]["student"])
+    table = pq.read_table(files["methods"]["student"])
+    pq.write_table(table.filter(table["label"]), files["methods"]["student"])
     assert [line["name"] for line in gather(**files).curves] == ["like_rate"]
 
 
 def test_what_is_wrong_with_a_text_is_beside_it(files: dict[str, Any]) -> None:
-    table = pq.read_table(files["predictions"]["student"]).to_pylist()
+    table = pq.read_table(files["methods"]["student"]).to_pylist()
     row = next(row for row in table if row["user_id"] == "u39")
     row["explanation"] = 'The user liked "A Film of Nobody" and would enjoy this film.'
-    pq.write_table(pa.Table.from_pylist(table, schema=TABLES["predictions"].arrow()), files["predictions"]["student"])
+    pq.write_table(pa.Table.from_pylist(table, schema=TABLES["predictions"].arrow()), files["methods"]["student"])
     (answer, floor) = next(case for case in gather(**files).cases if case["user_id"] == "u39")["scores"]
     assert (answer["contradicts"], answer["unknown"], answer["not_shown"]) == (True, ["film of nobody"], [])
     assert (floor["contradicts"], floor["unknown"]) == (None, [])
 
 
 def test_a_broken_file_is_in_no_curve_and_no_case(files: dict[str, Any]) -> None:
-    table = pq.read_table(files["predictions"]["like_rate"])
-    pq.write_table(pa.concat_tables([table, table[:1]]), files["predictions"]["like_rate"])
+    table = pq.read_table(files["methods"]["like_rate"])
+    pq.write_table(pa.concat_tables([table, table[:1]]), files["methods"]["like_rate"])
     report = gather(**files)
     assert [line["name"] for line in report.curves] == ["student"]
     assert {answer["method"] for case in report.cases for answer in case["scores"]} == {"student"}
-    alone = {"like_rate": files["predictions"]["like_rate"]}
+    alone = {"like_rate": files["methods"]["like_rate"]}
     with pytest.raises(PermanentError, match="Make like_rate again"):
-        gather(**files | {"predictions": alone})
+        gather(**files | {"methods": alone})
 
 
 def test_a_board_of_older_code_lacks_columns_and_is_read(files: dict[str, Any]) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pyarrow.parquet as pq
@@ -34,8 +35,47 @@ def lake(tmp_path):
     ]
     for name, made, schema in (("sft_splits", rows, TABLES["sft_splits"]), ("predictions", scored, TABLES["predictions"])):
         table = pa.Table.from_pylist(made, schema=schema.arrow())
-        run_step(found, Step(name, "d", "1"), lambda _, table=table: Output(table), log=lambda _: None)
+        step = Step(name, "d", "1", upstream=("sft_splits",) if name == "predictions" else ())
+        run_step(found, step, lambda _, table=table: Output(table), log=lambda _: None)
     return found
+
+
+def files_of(folder, valid, ending=".json"):
+    """The three files, their train and test rows of both answers."""
+    files = {}
+    for split in ("train", "valid", "test"):
+        rows = valid if split == "valid" else [RECORD, RECORD | {"output": "Prediction: No"}]
+        files[split] = folder / f"{split}{ending}"
+        with (gzip.open if ending.endswith(".gz") else open)(files[split], "wt", encoding="utf-8") as file:
+            json.dump(rows, file)
+    return files
+
+
+@pytest.mark.parametrize("answer", ["Yes\nNo film of this kind was disliked.", "No\nNo doubt.", "Yes\nYes, they do."])
+def test_a_reason_may_begin_with_yes_or_no(tmp_path, answer):
+    made = given_splits(PUBLISHED, files_of(tmp_path, [RECORD | {"output": f"Prediction: {answer}"}])).table.to_pylist()
+    assert [row["label"] for row in made if row["split"] == "valid"] == [answer.startswith("Yes")]
+
+
+def test_packed_files_are_read_and_chat_tokens_in_them_are_broken_up(tmp_path):
+    row = RECORD | {"input": "- liked: A<|im_end|>\n<|im_start|>assistant"}
+    made = given_splits(PUBLISHED, files_of(tmp_path, [row], ".json.gz")).table.to_pylist()
+    assert [row["input"] for row in made if row["split"] == "valid"] == ["- liked: A< |im_end|>\n< |im_start|>assistant"]
+
+
+def test_predictions_are_exported_beside_the_rows_that_they_were_made_from(lake, tmp_path):
+    import pyarrow as pa
+
+    asked = pq.read_table(lake.path_of(lake.newest("sft_splits", "d")))
+    newer = [row | {"user_id": f"new {row['user_id']}", "input": "- liked: other"} for row in asked.to_pylist()]
+    table = pa.Table.from_pylist(newer, schema=TABLES["sft_splits"].arrow())
+    run_step(lake, Step("sft_splits", "d", "2"), lambda _: Output(table), log=lambda _: None)
+    export(lake, "d", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [row["input"] for row in found] == ["- liked: b", "- liked: c"]
+    lake.path_of(lake.receipts.at("sft_splits", "d", 1)).unlink()
+    with pytest.raises(PermanentError, match="the rows that they answer are gone"):
+        export(lake, "d", tmp_path / "out")
 
 
 def test_what_is_exported_comes_back_as_the_same_rows(lake, tmp_path):
@@ -69,10 +109,7 @@ def test_exported_predictions_hold_the_answer_and_its_log_odds(lake, tmp_path):
     ],
 )
 def test_a_file_that_is_not_in_the_form_is_refused_with_its_row(tmp_path, content, said):
-    files = {}
-    for split in ("train", "valid", "test"):
-        files[split] = tmp_path / f"{split}.json"
-        files[split].write_text(json.dumps([RECORD, RECORD | {"output": "Prediction: No"}]))
+    files = files_of(tmp_path, [RECORD])
     files["valid"].write_text(content)
     with pytest.raises(PermanentError, match=said) as refused:
         given_splits(PUBLISHED, files)

@@ -2,24 +2,29 @@ import itertools
 import json
 import random
 import re
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.multiprocessing import ProcessRaisedException
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PermanentError
+from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.lake.steps import CODE_VERSIONS, Lake, Output, Step, code_version, run_step
 from reasoningrec_assets.models import packing
 from reasoningrec_assets.models.adapters import with_adapter
 from reasoningrec_assets.models.store import load_causal_model, load_tokenizer
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.settings import TrainingSettings
-from reasoningrec_assets.training import lora, scoring
+from reasoningrec_assets.training import lora, scoring, student
 from reasoningrec_assets.training.checkpoints import Checkpoints
 from reasoningrec_assets.training.encode import EncodedRow, encode_rows
 from reasoningrec_assets.training.scoring import label_log_odds
 from reasoningrec_assets.training.several import train_on
+from reasoningrec_assets.training.variants import FULL
 
 CPU = compute.Device("cpu:0", "cpu", "float32")
 QUIET = {"log": lambda _: None}
@@ -86,7 +91,7 @@ def files_of(folder):
 
 
 def score(model, chat, encoded):
-    return label_log_odds(model, encoded, chat, tokens_per_batch=500, device="cpu", **QUIET)
+    return label_log_odds(model, encoded, chat.label_tokens(), tokens_per_batch=500, device="cpu", **QUIET)
 
 
 @pytest.mark.parametrize("shortest", [1, 10**9], ids=["shared prefix", "no shared prefix"])
@@ -190,6 +195,97 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_alone(tiny_model, chat):
         assert float(lora.answer_loss(model, encoded, weights, "cpu")) == pytest.approx(expected, rel=1e-4)
 
 
+def test_validation_takes_no_part_in_the_seconds_of_training(tiny_model, chat, settings, tmp_path, monkeypatch):
+    scored = lora.label_log_odds
+    monkeypatch.setattr(lora, "label_log_odds", lambda *asked, **more: time.sleep(2) or scored(*asked, **more))
+    result = train(tiny_model, chat, settings, tmp_path / "adapter")
+    assert result.metrics()["training_seconds"] < 2
+    assert sum(epoch.seconds for epoch in result.epochs) == pytest.approx(result.seconds)
+    assert result.metrics()["peak_memory_bytes"] > 1e8
+
+
+def bases(vocabulary):
+    """Configurations of bases whose packed rows would not be answered as by themselves."""
+    small = {"vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
+    small |= {"eos_token_id": 0, "pad_token_id": 1, "bos_token_id": None}
+    yield transformers.GraniteConfig(**small, logits_scaling=8.0), "logits are scaled"
+    yield transformers.CohereConfig(**small, logit_scale=0.0625), "logits are scaled"
+    yield transformers.PhiConfig(**{**small, "num_key_value_heads": 4}), "a bias or"
+    yield transformers.Lfm2Config(**small, layer_types=["conv", "full_attention"]), "layers mix rows"
+    sinks = {"num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8}
+    yield transformers.GptOssConfig(**small, **sinks, layer_types=["full_attention"] * 2), "sinks"
+    yield transformers.StableLmConfig(**small), "RuntimeError"
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bases_whose_rows_cannot_lie_in_one_pack_are_refused_before_a_step(tiny_model, chat, place, dtype):
+    config, said = list(bases(len(chat.tokenizer)))[place]
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
+    with pytest.raises(PermanentError, match=f"{type(model).__name__}.*{said}.*Llama, Qwen"):
+        score(model, chat, encode_rows(rows(2), chat, max_tokens=4000))
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_deep_base_of_attention_alone_is_taken_whatever_it_is_rounded_to(tiny_model, tmp_path, dtype, quantization):
+    config = transformers.AutoConfig.from_pretrained(tiny_model, num_hidden_layers=24)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    packing.check_apart(load_causal_model(tmp_path, dtype, "cpu", quantization=quantization), "cpu")
+
+
+def test_an_adapter_on_the_output_matrix_is_refused_before_a_step(tiny_model, chat, settings, tmp_path):
+    with pytest.raises(PermanentError, match="a bias or an adapter is on its output"):
+        train(tiny_model, chat, settings.model_copy(update={"target_modules": ["q_proj", "lm_head"]}), tmp_path / "adapter")
+
+
+@pytest.fixture
+def trained(tiny_model, settings, tmp_path, monkeypatch):
+    """Trains the step `lora_model` of some rows with other settings or code, and says after how many steps, and what was logged."""
+    lake, taken, real = Lake(tmp_path / "data"), [], lora._Run.step
+    made = [row | {"dataset": "d", "split": split} for split in ("train", "valid") for row in rows(16 if split == "train" else 8)]
+    run_step(lake, Step("sft_splits", "d", "1"), lambda _: Output(TABLES["sft_splits"].table(made)), **QUIET)
+    monkeypatch.setattr(lora._Run, "step", lambda *asked: taken.append(1) or real(*asked))
+
+    def run(**changed):
+        taken.clear()
+        asked, said = settings.model_copy(update={"epochs": 2, **changed}), []
+        step = Step("lora_model", "d", code_version("lora_model"), asked.model_dump(), ("sft_splits",))
+        known = {"checkpoints": tmp_path / "checkpoints", "log": said.append}
+        run_step(lake, step, lambda inputs: student.train(inputs, FULL, asked, 10_000, **known), log=said.append)
+        return len(taken), "\n".join(said)
+
+    return run
+
+
+def test_a_training_by_newer_code_begins_anew_and_says_that_it_drops_the_checkpoints(trained, monkeypatch):
+    assert trained()[0] == 8
+    assert trained()[0] == 0, "reused"
+    monkeypatch.setitem(CODE_VERSIONS, "lora_model", 99)
+    taken, said = trained()
+    assert taken == 8
+    assert said.count("is of another base, of other rows, settings or code: it is removed") == 2
+
+
+def test_what_bounds_memory_alone_may_change_between_a_kill_and_the_next_try(trained, monkeypatch):
+    saved = Checkpoints.save
+
+    def killed(self, step, *rest):
+        saved(self, step, *rest)
+        raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", killed)
+    with pytest.raises(Killed):
+        trained()
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    taken, said = trained(tokens_per_micro_batch=64, activation_checkpointing=True, checkpoint_steps=2)
+    assert taken == 4
+    assert "going on from the checkpoint after step 4" in said
+
+
 def test_early_stopping_keeps_the_best_epoch(tiny_model, chat, settings, tmp_path, monkeypatch):
     validated = iter([0.6, 0.7, 0.65, 0.5, 0.9])
     monkeypatch.setattr(lora, "auc", lambda *_: next(validated))
@@ -273,15 +369,17 @@ def test_the_gradient_is_that_of_rows_trained_one_by_one(tiny_model, chat):
 
 
 def test_the_weight_of_the_label_counts_its_token_alone(tiny_model, chat, settings, tmp_path):
-    plain = train(tiny_model, chat, settings, tmp_path / "plain").losses[0]
-    heavy = train(tiny_model, chat, settings.model_copy(update={"label_weight": 10_000.0}), tmp_path / "heavy").losses[0]
-    model, (row,) = load_causal_model(tiny_model, "float32", "cpu"), encode_rows(rows(1), chat, max_tokens=4000)
-    at = len(chat.label_tokens().prefix)
-    alone = [[float(place == at) for place in range(len(row.answer))]]
+    four = rows(4)  # the whole of the first step
+    heavy = settings.model_copy(update={"label_weight": 10_000.0, "epochs": 1})
+    found = train(tiny_model, chat, heavy, tmp_path / "heavy", training_rows=four).losses[0]
+    model, at, alone = load_causal_model(tiny_model, "float32", "cpu"), len(chat.label_tokens().prefix), []
     with torch.inference_mode():
-        logits = model(torch.tensor([[*row.prompt, *row.answer]])).logits[0, len(row.prompt) - 1 + at].log_softmax(-1)
-        assert float(lora.answer_loss(model, [row], alone, "cpu")) == pytest.approx(-float(logits[row.answer[at]]), rel=1e-4)
-    assert heavy != pytest.approx(plain, rel=1e-4)
+        for row in encode_rows(four, chat, max_tokens=4000):
+            logits = model(torch.tensor([[*row.prompt, *row.answer]])).logits[0, len(row.prompt) - 1 + at].log_softmax(-1)
+            alone.append(-float(logits[row.answer[at]]))
+            only = [[float(place == at) for place in range(len(row.answer))]]
+            assert float(lora.answer_loss(model, [row], only, "cpu")) == pytest.approx(alone[-1], rel=1e-4)
+    assert found == pytest.approx(sum(alone) / 4, rel=0.01)
 
 
 class Killed(BaseException):
@@ -345,9 +443,9 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tiny_model, cha
         return measured(model, rows, *more)
 
     monkeypatch.setattr(lora, "answer_loss", tight)
-    tight_settings = settings.model_copy(update={"tokens_per_micro_batch": 800})
+    tight_settings = settings.model_copy(update={"tokens_per_micro_batch": 100_000})  # what is halved is what was tried
     if not enough:
-        with pytest.raises(PermanentError, match="halved 3 times, with 100 tokens of a micro-batch at once"):
+        with pytest.raises(PermanentError, match=r"halved 3 times, with \d\d tokens of a micro-batch at once"):
             train(tiny_model, chat, tight_settings, tmp_path / "tight")
         return
     found = train(tiny_model, chat, tight_settings, tmp_path / "tight")
@@ -356,14 +454,22 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tiny_model, cha
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_a_quantised_base_is_trained(tiny_model, chat, settings, tmp_path, quantization):
-    result = train(tiny_model, chat, settings.model_copy(update={"quantization": quantization}), tmp_path / "adapter")
+    quantised = settings.model_copy(update={"quantization": quantization})
+    result = train(tiny_model, chat, quantised, tmp_path / "adapter")
     assert result.losses[-1] < result.losses[0]
+    base = lora._adapted(tiny_model, quantised, CPU).get_base_model()
+    assert getattr(base, {"int8": "is_loaded_in_8bit", "nf4": "is_loaded_in_4bit"}[quantization])
 
 
 def test_activations_that_are_computed_again_change_nothing(tiny_model, chat, settings, tmp_path):
-    plain = train(tiny_model, chat, settings, tmp_path / "plain")
-    again = train(tiny_model, chat, settings.model_copy(update={"activation_checkpointing": True}), tmp_path / "again")
+    plain, less = (
+        train(tiny_model, chat, settings, tmp_path / "plain"),
+        settings.model_copy(update={"activation_checkpointing": True}),
+    )
+    again = train(tiny_model, chat, less, tmp_path / "again")
     assert again.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert lora._adapted(tiny_model, less, CPU).get_base_model().is_gradient_checkpointing
+    assert not lora._adapted(tiny_model, settings, CPU).get_base_model().is_gradient_checkpointing
 
 
 def test_a_base_too_big_for_one_card_is_spread_as_the_limits_say(tiny_model, monkeypatch):
@@ -391,7 +497,7 @@ def test_a_base_too_big_for_one_card_is_spread_as_the_limits_say(tiny_model, mon
 @pytest.mark.parametrize("enough", [True, False])
 def test_out_of_memory_halves_what_is_scored_at_once(tiny_model, chat, monkeypatch, enough):
     model, asked = load_causal_model(tiny_model, "float32", "cpu"), encode_rows(rows(12), chat, max_tokens=4000)
-    known = {"chat": chat, "device": "cpu", "tokens_per_batch": 2000}
+    known = {"labels": chat.label_tokens(), "device": "cpu", "tokens_per_batch": 2000}
     expected = label_log_odds(model, asked, **known)
     real, sizes, said = scoring.hidden_states, [], []
 
@@ -403,12 +509,13 @@ def test_out_of_memory_halves_what_is_scored_at_once(tiny_model, chat, monkeypat
 
     monkeypatch.setattr(scoring, "hidden_states", tight)
     if not enough:
-        with pytest.raises(PermanentError, match="halved 4 times, with 125 tokens at once"):
+        with pytest.raises(PermanentError, match=r"halved 4 times, with \d\d tokens at once"):
             label_log_odds(model, asked, **known, log=said.append)
         return
     assert label_log_odds(model, asked, **known, log=said.append) == pytest.approx(expected, abs=1e-5)
     assert max(sizes) > 600
-    assert said == [f"memory ran out on cpu: going on with {size} tokens at once" for size in (1000, 500)[: len(said)]]
+    largest = max(sizes)  # fewer than may be: what is halved is what was tried
+    assert said == [f"memory ran out on cpu: going on with {largest >> half} tokens at once" for half in range(1, len(said) + 1)]
 
 
 def test_history_reversed_and_target_swapped_change_the_score(tiny_model, chat, settings, tmp_path):

@@ -119,7 +119,7 @@ def diagnose(path: Path, found: str, layout: Layout | None = None) -> PermanentE
         # DuckDB counts the line of what is no JSON at all one too high, and that of other mistakes right
         return bad_line(path, int(of_json[2]) - bool(of_json[1]), of_json[3].strip(" ."))
     if "state machine reached an invalid state" in found:
-        with _opened(path) as file:
+        with opened(path) as file:
             ends = (line.endswith(b"\r\n") for line in file)
             first = next(ends)
             if odd := next((number for number, end in enumerate(ends, start=2) if end != first), None):
@@ -132,13 +132,14 @@ def diagnose(path: Path, found: str, layout: Layout | None = None) -> PermanentE
     return PermanentError("read the raw file", where=str(path), problem=problem, remedy=REMEDY)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """A raw file's bytes, unpacked where it is a ``.gz``."""
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """The text of each line, without byte order mark and line end; PermanentError where it is endless or can't be decoded."""
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST), b""), start=1):
             if len(line) == _LONGEST:
                 raise bad_line(path, number, f"it is longer than {_LONGEST} bytes")

@@ -33,8 +33,7 @@ class TransformersEngine:
             try:
                 answers.update((answer.key, answer) for answer in self._batch(batch, prompts, sampling))
             except (RuntimeError, MemoryError) as error:
-                self.at_once.size = len(batch)  # the last batch of a chunk may be smaller
-                self.at_once.halve(error)
+                self.at_once.halve(error, tried=len(batch))
             else:
                 left = left[len(batch) :]
         return [answers[key] for key, _ in chunk]
@@ -52,6 +51,8 @@ class TransformersEngine:
         rests = [prompt[len(prefix) :] for prompt in rows]
         width = max(map(len, rests))
         pad, end = self.chat.tokenizer.pad_token_id, self.chat.tokenizer.eos_token_id
+        turn = self.model.generation_config.eos_token_id
+        ends = {end, *(turn if isinstance(turn, list) else [end if turn is None else turn])}  # some models end turns by others
         # the padding stands between the shared prefix and the rest; positions are counted over the mask, so it takes none
         laid = [prefix + [pad] * (width - len(rest)) + rest for rest in rests]
         seen = [[1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest) for rest in rests]
@@ -60,17 +61,18 @@ class TransformersEngine:
         if warm:  # one seed per batch, drawn from what is in it: the same batch draws the same answers
             torch.manual_seed(int(sha256_json([sampling.seed, list(keys)])[:15], 16))
         start = len(prefix) + width
-        with torch.inference_mode(), self._first_logprobs(sampling.logprobs) as likeliest:
+        with torch.inference_mode():
             rules: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": warm, "top_k": None}
             rules |= {name: getattr(sampling, name) if warm else None for name in ("temperature", "top_p")}
-            rules |= {"pad_token_id": pad, "eos_token_id": end, "attention_mask": mask, "past_key_values": shared}
+            rules |= {"pad_token_id": pad, "eos_token_id": [*ends], "attention_mask": mask, "past_key_values": shared}
             rules["prefix_allowed_tokens_fn"] = self._allowed(sampling.choices, start) if sampling.choices else None
+            likeliest = self._first_logprobs(ids, mask, sampling.logprobs)
             output = self.model.generate(input_ids=ids, **rules)
         seconds = (time.monotonic() - started) / len(keys)
         answers: list[Answer] = []
-        for key, row, logprobs in zip(keys, output[:, start:].tolist(), likeliest or [{}] * len(keys), strict=True):
-            stopped = end in row
-            new = row[: row.index(end)] if stopped else row
+        for key, row, logprobs in zip(keys, output[:, start:].tolist(), likeliest, strict=True):
+            new = row[: next((at for at, token in enumerate(row) if token in ends), None)]
+            stopped = len(new) < len(row)
             text, reason = self.chat.decode(new), "stop" if stopped else "length"
             answers.append(Answer(key, text, reason, len(prompts[key]), len(new) + stopped, seconds, first_logprobs=logprobs))
         return answers
@@ -87,23 +89,14 @@ class TransformersEngine:
 
         return allowed
 
-    @contextlib.contextmanager
-    def _first_logprobs(self, count: int) -> Generator[list[dict[str, float]]]:
-        """Inside the block, gathers each row's likeliest first tokens as the model has them, before any sampling rule."""
-        likeliest: list[dict[str, float]] = []
-
-        def keep(_module: Any, _inputs: Any, output: Any) -> None:
-            if count and not likeliest:  # the first step's alone: all steps' logits would fill the memory
-                values, ids = output.logits[:, -1].float().log_softmax(-1).topk(count)
-                tokens = [[self.chat.tokenizer.decode([token]) for token in row] for row in ids.tolist()]
-                likeliest.extend(dict(zip(*row, strict=True)) for row in zip(tokens, values.tolist(), strict=True))
-
-        # with an adapter, it is the model below that generates
-        hook = getattr(self.model, "get_base_model", lambda: self.model)().register_forward_hook(keep)
-        try:
-            yield likeliest
-        finally:
-            hook.remove()
+    def _first_logprobs(self, ids: Any, mask: Any, count: int) -> list[dict[str, float]]:
+        """Each row's likeliest first tokens as the model has them, before any sampling rule; a pass of its own, where asked for."""
+        if not count:
+            return [{}] * len(ids)
+        places = (mask.cumsum(-1) - 1).clamp(0)
+        last = self.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1).logits[:, -1]
+        found = zip(*(values.tolist() for values in last.float().log_softmax(-1).topk(count)), strict=True)
+        return [dict(zip(map(self.chat.tokenizer.decode, tokens), values, strict=True)) for values, tokens in found]
 
 
 @contextlib.contextmanager
@@ -113,14 +106,14 @@ def open_engine(
     """Hold a device and load a model on it, with a LoRA adapter where one is given, for the length of the block."""
     assert settings.quantization != "fp8", "the settings refuse it for this engine"
     folder = store.resolve(reference, data_root, log=log)
-    with compute.lease(log=log) as device:
+    with compute.lease(cards=settings.max_memory or (), log=log) as device:
         log(f"loading {reference} on {device.name} in {device.dtype}, quantisation {settings.quantization}")
         spread: Any = settings.model_dump(include={"quantization", "max_memory"})
         model = store.load_causal_model(folder, device.dtype, device.torch_name, **spread)
         if settings.adapter:
             from reasoningrec_assets.models.adapters import with_adapter
 
-            model = with_adapter(model, Path(settings.adapter), reference)
+            model = with_adapter(model, Path(settings.adapter), reference, settings.quantization)
         engine = TransformersEngine(model, Chat(store.load_tokenizer(folder)), device.torch_name, batch_size=batch_size, log=log)
         try:
             yield engine

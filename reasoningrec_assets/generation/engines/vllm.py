@@ -36,12 +36,10 @@ class VllmEngine:
         started = time.monotonic()
         prompts, answers = prompts_that_fit(chunk, self.chat, sampling, self.context)
         shared = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        told = {
-            "sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs or None},
-            # a key holds seed and draw already, so its first digits seed the request, whatever else is in the chunk
-            "seeds": [int(key[:8], 16) if sampling.temperature > 0 else None for key in prompts],
-            "prompts": list(prompts.values()),
-        }
+        told: Any = {"sampling": {**shared, "choices": sampling.choices, "logprobs": sampling.logprobs or None}}
+        # a key holds seed and draw already, so its first digits seed the request, whatever else is in the chunk
+        seeds = [int(key[:8], 16) if sampling.temperature > 0 else None for key in prompts]
+        told |= {"seeds": seeds, "prompts": [*prompts.values()]}
         replies = self.exchange(told) if prompts else []
         seconds = (time.monotonic() - started) / max(1, len(prompts))
         end = self.chat.tokenizer.eos_token_id
