@@ -39,7 +39,7 @@ def lease_file(device: str) -> Path:
 
 @contextlib.contextmanager
 def lease(*, count: int = 1, cards: Collection[str] = (), log: Log = print, poll_seconds: float = 1.0) -> Generator[Device]:
-    """Hold `count` cards, or those `cards` of what this process sees, or the CPU, which is one device whatever is asked.
+    """Within the block, hold `count` cards, or those at the places `cards`, or the CPU, one device whatever is asked.
 
     Waits until they are free, and says so; PermanentError where the machine has fewer cards. Two models on one device
     run out of memory or, on a CPU, slow each other down several times, so every engine and every training holds a lease.
@@ -50,7 +50,7 @@ def lease(*, count: int = 1, cards: Collection[str] = (), log: Log = print, poll
     names = [name for place, name in enumerate(visible) if cpu or not places or str(place) in places]
     wanted = 1 if cpu else max(count, len(places))
     if wanted > len(names):
-        remedy = "Set a smaller tensor_parallel_size or training.processes, or make more cards visible"
+        remedy = "Set a smaller tensor_parallel_size or training.processes, name fewer in max_memory, or make more cards visible"
         raise PermanentError("lease devices", where=", ".join(names), problem=f"{wanted} are asked for", remedy=remedy)
     for attempt in itertools.count():
         # all or none: two runs that each hold one card of two would wait for each other

@@ -26,7 +26,7 @@ class Chat:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self._last: dict[str, list[int]] = {}  # two texts' tokens, as an answer's are those of its prompt and more
+        self._recent: dict[str, list[int]] = {}  # two texts' tokens, as an answer's are those of its prompt and more
 
     def prompt(self, message: str, prefill: str = "") -> list[int]:
         """Token ids up to where the assistant writes, or goes on after what the template puts before answers, and `prefill`."""
@@ -89,7 +89,7 @@ class Chat:
     def ids(self, text: str) -> list[int]:
         """Token ids of text inside a turn, such as the beginning of an answer."""
         # the template writes the special tokens itself; those spelled in data are broken up by `text.one_line`
-        if text not in self._last:
+        if text not in self._recent:
             found = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            self._last = dict([*self._last.items()][-1:]) | {text: found}
-        return [*self._last[text]]
+            self._recent = dict([*self._recent.items()][-1:]) | {text: found}
+        return [*self._recent[text]]

@@ -126,8 +126,8 @@ def train(
     known: dict[str, Any] = {"base": base, "chat": chat, "settings": settings, "tokens_per_batch": tokens_per_batch, "log": log}
     known |= {"train": learned, "valid": [] if variant.reasoning == "before" else valid, "folder": folder}
     # what bounds memory alone may change between a kill and the next try
-    decides_steps = settings.model_dump(exclude={"tokens_per_micro_batch", "activation_checkpointing", "checkpoint_steps"})
-    about = decides | {"settings": decides_steps, "code_version": code_version("lora_model")}
+    lasting = settings.model_dump(exclude={"tokens_per_micro_batch", "activation_checkpointing", "checkpoint_steps"})
+    about = decides | {"settings": lasting, "code_version": code_version("lora_model")}
     with compute.lease(count=settings.processes, cards=settings.max_memory or (), log=log) as device:
         kept = Checkpoints(checkpoints, about | {"device": device.name.partition(":")[0]}, log)
         result = train_on(settings.processes, kept, inputs.scratch, device=device, **known)
