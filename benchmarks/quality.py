@@ -47,7 +47,8 @@ from reasoningrec_assets.training.variants import VARIANTS, Variant
 FOLDER, KEPT = CACHE / "quality", RESULTS / "quality"
 KEY = ["split", "user_id", "target_item_id"]
 K, STOPPING_ROWS, TOKENS = 256, 256, 4096
-SHUFFLED = "+shuffled"  # after a variant's name: trained on its rows with their answers dealt anew, it can have learnt nothing
+# after a variant's name: trained on its rows with their answers dealt anew, or not at all, it can have learnt nothing here
+SHUFFLED, UNTRAINED = "+shuffled", "+untrained"
 SETTINGS = TrainingSettings(
     base_model=MODEL,
     lora_rank=8,
@@ -111,7 +112,7 @@ class Asked(NamedTuple):
 
 
 def _variant(name: str) -> Variant:
-    return VARIANTS[name.removesuffix(SHUFFLED)]
+    return VARIANTS[name.removesuffix(SHUFFLED).removesuffix(UNTRAINED)]
 
 
 def asked(variant: str, seed: int) -> Asked:
@@ -153,8 +154,10 @@ def predictions(variant: str, seed: int) -> Path:
     settings, trained = settings_of(variant, seed), folder / "training-seconds.json"
     with compute.lease() as device:
         about = {"variant": variant, "settings": settings.model_dump(), "decided": wanted.decided}
-        adapter = folder / "adapter"
-        if not trained.exists():
+        adapter = None if variant.endswith(UNTRAINED) else folder / "adapter"
+        if adapter is None:
+            trained.write_text("0")
+        elif not trained.exists():
             shutil.rmtree(adapter, ignore_errors=True)  # of a kill while it was saved
             progress = train_adapter(
                 encoded["train"],
@@ -169,7 +172,8 @@ def predictions(variant: str, seed: int) -> Path:
             )
             trained.write_text(json.dumps(progress.seconds))  # those before a kill too
         began = time.monotonic()
-        model = with_adapter(store.load_causal_model(base, device.dtype, device.torch_name), adapter)
+        model = store.load_causal_model(base, device.dtype, device.torch_name)
+        model = model if adapter is None else with_adapter(model, adapter)
         both = encoded["valid"] + encoded["test"]
         scores = label_log_odds(model, both, chat.label_tokens(), tokens_per_batch=TOKENS, device=device.torch_name)
     (folder / "seconds.json").write_text(json.dumps(json.loads(trained.read_text()) + time.monotonic() - began))
@@ -248,6 +252,63 @@ def floor_methods(seed: int) -> dict[str, Path]:
     return floors | {"logistic_regression_mf": made(logistic_regression, factors=True, seed=seed)}
 
 
+class Words(NamedTuple):
+    """What a regression without a language model knows of the prompts of `titles`: the target's words, the history's like-rate."""
+
+    train: np.ndarray
+    labels: list[bool]
+    scored: np.ndarray
+
+    @classmethod
+    def of(cls, wanted: Asked) -> Words:
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        def told(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[float]]]:
+            halves = [row["input"].split("Target movie:") for row in rows]
+            return [target for _, target in halves], [
+                [history.count("\n- liked:") / history.count("\n- ")] for history, _ in halves
+            ]
+
+        (words, rates), (others, their_rates) = told(wanted.rows["train"]), told(wanted.scored)
+        counted = CountVectorizer(min_df=10).fit(words)
+        return cls(
+            np.hstack([counted.transform(words).toarray(), rates]),
+            [row["label"] for row in wanted.rows["train"]],
+            np.hstack([counted.transform(others).toarray(), their_rates]),
+        )
+
+    def scores(self, labels: Sequence[bool]) -> list[float]:
+        """Log-odds of the valid and test rows, by a regression that was told these answers to the train rows."""
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000).fit(self.train, labels).decision_function(self.scored).tolist()
+
+
+def words_regression(seed: int) -> Path:
+    """The predictions of a regression on the words of the rows that `titles` of this seed is trained on."""
+    wanted, path = asked("titles", seed), FOLDER / f"words-{seed}.parquet"
+    words = Words.of(wanted)
+    pq.write_table(wanted.table("words", words.scores(words.labels)), path)
+    return path
+
+
+def dealt_anew(seed: int, count: int = 200) -> dict[str, float]:
+    """Where that regression's test AUC ends when it is told answers that were dealt anew, over as many dealings.
+
+    All of them learnt nothing, and yet each orders the test rows in some direction, which the dealing decides: an interval
+    over test users does not hold that. So a student on shuffled answers is held against this range.
+    """
+    wanted = asked("titles", seed)
+    words, test = Words.of(wanted), len(wanted.rows["test"])
+    truth, found = [row["label"] for row in wanted.rows["test"]], []
+    for dealing in range(count):
+        labels = list(words.labels)
+        random.Random(dealing).shuffle(labels)
+        found.append(auc(truth, words.scores(labels)[-test:]))
+    low, median, high = np.percentile(found, [2.5, 50, 97.5]).tolist()
+    return {"dealings": count, "low": low, "median": median, "high": high}
+
+
 def made(method: Callable[[Task], Made], *, seed: int, factors: bool = False, **more: Path) -> Path:
     """The predictions of a baseline; a stack is given a student's as `predictions`."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -313,11 +374,17 @@ def grid(wanted: list[str]) -> None:
         seeds.setdefault(variant, []).append(path)
         ways = with_stacks(variant, path, int(seed))
         if seed not in floors:
-            floors[seed] = floor_methods(int(seed))
+            floors[seed] = floor_methods(int(seed)) | {"words": words_regression(int(seed))}
             ways = floors[seed] | ways
         for name, found in ways.items():
             figures[f"{name}, seed {seed}"] = measured(found, floors[seed])
             aucs.setdefault(name, []).append(figures[f"{name}, seed {seed}"]["auc"])
+        if variant.endswith(SHUFFLED):
+            untrained = scores.with_name(scores.name.replace(SHUFFLED, UNTRAINED))
+            figures[f"{variant}, seed {seed}"] |= {
+                "dealt_anew": dealt_anew(int(seed)),
+                "against_untrained": against(path, kept(untrained)) if untrained.exists() else None,
+            }
         figures[f"{variant}, seed {seed}"]["seconds"] = json.loads(scores.read_text())["seconds"]
     for variant, paths in seeds.items():
         if len(paths) > 1:  # what was tried, too: several students of a variant together

@@ -14,7 +14,12 @@ HEAD = """# Results
 
 What every benchmark measured when it ran last, beside the bar that it was held against. Peers ran in the same rounds, each in an environment of its own; a ratio is the median of the rounds'. `make bench NAME=<name>` measures again, on your machine. [quality.md](quality.md) says what the students' figures mean. This page is made from [benchmarks/results](../benchmarks/results) by `python docs/make_results.py`.
 """
-FLOORS = {"like_rate": "the like-rate", "logistic_regression": "the regression", "logistic_regression_mf": "that with factors"}
+FLOORS = {
+    "like_rate": "the like-rate",
+    "words": "the words",
+    "logistic_regression": "the regression",
+    "logistic_regression_mf": "that with factors",
+}
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -48,13 +53,21 @@ def students(figures: dict[str, dict], means: dict[str, float]) -> str:
         [name, f"{one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", *(above(one, floor) for floor in FLOORS)]
         for name, one in figures.items()
     )
+    nothing = ""
+    for name, one in figures.items():
+        if dealt := one.get("dealt_anew"):
+            nothing += f"\n{name}: the words' regression, told answers that were dealt anew {dealt['dealings']} times, ends at "
+            nothing += f"{dealt['low']:.3f} to {dealt['high']:.3f}, median {dealt['median']:.3f}."
+            if base := one["against_untrained"]:
+                nothing += f" Above the untrained base: {base['difference']:+.3f} (p = {base['p']:.2g})."
+            nothing += "\n"
     seeds = {name: sum(one.startswith(f"{name}, seed ") for one in figures) for name in means}
     summary = (
         [name, f"{mean:.4f}", str(seeds[name]), f"{mean - means['logistic_regression']:+.4f}"]
         for name, mean in sorted(means.items(), key=lambda item: -item[1])
     )
     first = table(["method", "mean AUC", "seeds", f"above {FLOORS['logistic_regression']}"], summary)
-    return first + "\n" + table(["method", "AUC", *(f"above {floor}" for floor in FLOORS.values())], rows)
+    return first + "\n" + table(["method", "AUC", *(f"above {floor}" for floor in FLOORS.values())], rows) + nothing
 
 
 def board(figures: list[dict]) -> str:
