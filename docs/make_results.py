@@ -46,8 +46,8 @@ def students(figures: dict[str, dict], means: dict[str, float]) -> str:
     """The grid of variants and seeds: means over the seeds, and each one's AUC and how far it is above each floor, with DeLong's p."""
 
     def above(figure: dict, floor: str) -> str:
-        found = figure[f"against_{floor}"]
-        return f"{found['difference']:+.3f} (p = {found['p']:.2g})" if found["standard_error"] else ""
+        found = figure.get(f"against_{floor}")
+        return f"{found['difference']:+.3f} (p = {found['p']:.2g})" if found and found["standard_error"] else ""
 
     rows = (
         [name, f"{one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", *(above(one, floor) for floor in FLOORS)]

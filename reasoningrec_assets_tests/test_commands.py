@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "make": "CI runs the targets, and test_docs holds their names against the Makefile",
+    "export": "sets DAGSTER_HOME, as the Makefile does",
     "mkdir": "datasets/test_declared.py places the same files",
     "cp": "the same",
     "$EDITOR": "the same",

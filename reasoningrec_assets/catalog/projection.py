@@ -39,7 +39,7 @@ def connect(data_root: Path, *, wait_seconds: float = 5.0) -> Connection:
         except duckdb.Error as error:
             failure = {"attempted": "open the catalogue", "where": str(path), "problem": _first_line(error)}
             if not _taken(error):
-                remedy = f"Make it from the receipts: python -m reasoningrec_assets.catalog --data {data_root} rebuild"
+                remedy = f"Make it from the receipts: python -m reasoningrec_assets --data {data_root} rebuild"
                 raise PermanentError(**failure, remedy=remedy) from error
             if time.monotonic() >= deadline:
                 raise TransientError(**failure, remedy="Close the client that has it open for writing") from error

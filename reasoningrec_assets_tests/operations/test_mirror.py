@@ -53,9 +53,14 @@ def names(address):
 
 def test_another_machine_goes_on_from_the_mirror_and_does_no_work_twice(pipeline, bucket, tmp_path):
     pipeline.run(selection=CHEAP)
-    assert mirror(pipeline.lake.root, bucket).returncode == 0
+    declared = pipeline.lake.root / "datasets" / "mine.toml"
+    declared.parent.mkdir()
+    for title in ("one", "two"):  # of one size, as a changed number is
+        declared.write_text(f'title = "{title}"', encoding="utf-8")
+        assert mirror(pipeline.lake.root, bucket).returncode == 0
     other = Pipeline(tmp_path / "other")
     assert mirror(bucket, other.lake.root).returncode == 0
+    assert (other.lake.root / "datasets" / "mine.toml").read_text(encoding="utf-8") == 'title = "two"'
     assert other.versions() == pipeline.versions()
     assert all(verify(other.lake, other.lake.newest(asset, "ml100k")) for asset in ASSETS)
     again = other.run(selection=CHEAP)
