@@ -7,18 +7,23 @@ import dagster as dg
 
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.partitions import datasets
+from reasoningrec_assets.resources.lake import LakeResource
 
 
 def _for_each_dataset(name: str, job: Any, cron: str, about: str) -> dg.ScheduleDefinition:
     # ScheduleDefinition(target=<partitioned assets>) requests no partition at all, so the runs are asked for one by one
     @dg.schedule(name=name, job=job, cron_schedule=cron, description=about, default_status=dg.DefaultScheduleStatus.STOPPED)
-    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        for dataset in datasets.get_partition_keys():
+    def requests(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        # a dataset that ships and that nobody ever asked for is not to be fetched, and its texts paid for, by a schedule
+        in_use = [name for name in datasets.get_partition_keys() if lake.open().receipts.newest("raw_dataset", name)]
+        if not in_use:
+            yield dg.SkipReason("no dataset has been materialized yet: start the first run of each by hand")
+        for dataset in in_use:
             yield dg.RunRequest(run_key=f"{context.scheduled_execution_time.date()}-{dataset}", partition_key=dataset)
 
     return requests
 
 
-daily_preparation = _for_each_dataset("daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: raw files to windows.")
-weekly_refresh = _for_each_dataset("weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each.")
+daily_preparation = _for_each_dataset("daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: raw files to windows of each dataset in use.")
+weekly_refresh = _for_each_dataset("weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each dataset in use.")
 schedules = [daily_preparation, weekly_refresh]

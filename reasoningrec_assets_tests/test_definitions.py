@@ -13,8 +13,10 @@ import dagster as dg
 from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.definitions import build_definitions
 from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.resources.lake import LakeResource
 from reasoningrec_assets.schedules import weekly_refresh
 from reasoningrec_assets.sensors import raw_files_changed
+from reasoningrec_assets_tests.catalog.conftest import Store
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
@@ -95,12 +97,20 @@ def test_declared_column_sources_exist():
                 assert name in TABLES[upstream].arrow().names, f"{table.name}.{column.name} <- {source}"
 
 
-def test_the_weekly_schedule_is_off_and_asks_for_each_dataset_once():
+def test_the_weekly_schedule_is_off_and_asks_once_for_each_dataset_in_use(tmp_path):
     assert weekly_refresh.default_status == dg.DefaultScheduleStatus.STOPPED
-    repository = build_definitions().get_repository_def()
-    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3), repository_def=repository)
-    requests = list(weekly_refresh.evaluate_tick(context).run_requests)
-    assert [request.partition_key for request in requests] == list(registry.datasets())
+    store = Store(tmp_path)
+
+    def tick():
+        told = {"scheduled_execution_time": datetime(2026, 1, 5, 3), "resources": {"lake": LakeResource(root=str(tmp_path))}}
+        repository = build_definitions().get_repository_def()
+        return weekly_refresh.evaluate_tick(dg.build_schedule_context(repository_def=repository, **told))
+
+    assert "no dataset has been materialized yet" in tick().skip_message
+    for dataset in ("ml1m", "ml100k_demo"):
+        store.publish("raw_dataset", dataset)
+    requests = list(tick().run_requests)
+    assert [request.partition_key for request in requests] == ["ml100k_demo", "ml1m"]
     assert len({request.run_key for request in requests}) == len(requests)
 
 
