@@ -61,8 +61,6 @@ def page() -> str:
     profiles = {name: settings.load_profile(name) for name in ("small", "paper")}
     text = HEAD
     for section, field in settings.Profile.model_fields.items():
-        if section == "name":
-            continue
         text += f"\n## {section}\n\n{field.annotation.__doc__}\n\n| setting | small | paper | takes | meaning |\n| --- | --- | --- | --- | --- |\n"
         for name, one in field.annotation.model_fields.items():
             values = [getattr(getattr(profile, section), name) for profile in profiles.values()]

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from reasoningrec_assets.lake.files import default_root
 from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.lake.tables import markdown
 
+ASK, CARE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).values()
+READERS = ("duckdb", "_duckdb", "pyarrow")
 WIDTH = 240  # a path or a version is copied whole
 
 
@@ -27,27 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return (_look_after if options.command in CARE else _ask)(options, options.data)
     except BrokenPipeError:  # the reader, such as `head`, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (PlatformError, OSError) as error:
+    except Exception as error:  # of damaged and missing tables their readers tell, which are not loaded for this
+        if not isinstance(error, (PlatformError, OSError)) and not type(error).__module__.startswith(READERS):
+            raise
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
-
-
-ASK = {
-    "sync": "add new receipts to the catalogue",
-    "rebuild": "make the catalogue anew from the receipts",
-    "lineage": "what a materialization was made from, with the versions really read",
-    "show": "the current materializations, or everything about one of them",
-    "metrics": "the evaluation of every method, best AUC first",
-    "report": "where the newest evaluation report lies",
-}
-CARE = {
-    "doctor": "find what killed runs, full disks and damaged files left behind",
-    "cache": "what the generation cache holds, by model",
-    "gc": "count the cache's answers that no live table refers to",
-    "export-labels": "write all live texts with their provenance to one Parquet file",
-    "export-rows": "write a partition's student rows and answers as the published code's JSON",
-}
 
 
 def _parser() -> argparse.ArgumentParser:

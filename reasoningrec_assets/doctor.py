@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from reasoningrec_assets import compute
 from reasoningrec_assets.errors import PlatformError
-from reasoningrec_assets.lake.files import discard, try_exclusive
+from reasoningrec_assets.lake.files import try_exclusive
 from reasoningrec_assets.lake.receipts import Receipt
 from reasoningrec_assets.lake.steps import Lake, verify
 
@@ -36,10 +36,6 @@ class Finding(NamedTuple):
 def examine(root: Path) -> Iterator[Finding]:
     """All findings about a data root and, where ``DAGSTER_HOME`` is set, about Dagster's runs."""
     yield from _data(Lake(root))
-    for lock in sorted((root / "scratch").glob("*.lock")):
-        with try_exclusive(lock) as free:
-            if free:
-                yield Finding(str(lock.with_suffix("")), "a killed process left it", FIX, partial(discard, lock))
     for shard in sorted((root / "cache").rglob("*.corrupt")):
         yield Finding(str(shard), "this part of the cache was damaged, and its answers are made again", FIX, shard.unlink)
     disk = shutil.disk_usage(root)
@@ -57,12 +53,13 @@ def examine(root: Path) -> Iterator[Finding]:
 
 def _data(lake: Lake) -> Iterator[Finding]:
     """Receipts that cannot be read, newest ones whose data does not verify, and data that no receipt names."""
-    newest, named = dict[tuple[str, str], Receipt](), set[Path]()
+    newest, named, unread = dict[tuple[str, str], Receipt](), set[Path](), False
     for relative in sorted(lake.receipts.files()):  # in the order of their numbers
         try:
             receipt = lake.receipts.read(lake.receipts.root / relative)
         except PlatformError as error:
             yield Finding(str(lake.receipts.root / relative), error.problem, error.remedy)
+            unread = True
             continue
         if isinstance(receipt, Receipt) and receipt.status == "success":
             newest[receipt.asset, receipt.partition] = receipt
@@ -75,7 +72,8 @@ def _data(lake: Lake) -> Iterator[Finding]:
         # data is named by its hash; what is young may be about to get its receipt
         if len(path.stem) == 64 and path not in named and time.time() - path.stat().st_mtime > GRACE:
             remove = partial(shutil.rmtree, path) if path.is_dir() else path.unlink
-            yield Finding(str(path), "no receipt names it: its writer was killed", FIX, remove)
+            remedy, fix = ("Put the damaged receipts right: one may name it", None) if unread else (FIX, remove)
+            yield Finding(str(path), "no receipt names it: its writer was killed", remedy, fix)
 
 
 def dead_runs(instance: dg.DagsterInstance) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from reasoningrec_assets.datasets import registry
 from reasoningrec_assets.jobs import prepare, refresh
 from reasoningrec_assets.partitions import datasets
 from reasoningrec_assets.resources.lake import LakeResource
@@ -15,7 +16,9 @@ def _for_each_dataset(name: str, job: Any, cron: str, about: str) -> dg.Schedule
     @dg.schedule(name=name, job=job, cron_schedule=cron, description=about, default_status=dg.DefaultScheduleStatus.STOPPED)
     def requests(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
         # a dataset that ships and that nobody ever asked for is not to be fetched, and its texts paid for, by a schedule
-        in_use = [name for name in datasets.get_partition_keys() if lake.open().receipts.newest("raw_dataset", name)]
+        used, keys = lake.open().receipts.root / "raw_dataset", {*datasets.get_partition_keys()}
+        known = (one for one in registry.load()[0].values() if one.name in keys and one.adapter != "published")
+        in_use = [one.name for one in known if (used / one.name).is_dir()]
         if not in_use:
             yield dg.SkipReason("no dataset has been materialized yet: start the first run of each by hand")
         for dataset in in_use:
@@ -24,6 +27,6 @@ def _for_each_dataset(name: str, job: Any, cron: str, about: str) -> dg.Schedule
     return requests
 
 
-daily_preparation = _for_each_dataset("daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: raw files to windows of each dataset in use.")
-weekly_refresh = _for_each_dataset("weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each dataset in use.")
+daily_preparation = _for_each_dataset("daily_preparation", prepare, "0 2 * * *", "Every day at 02:00: raw files to windows.")
+weekly_refresh = _for_each_dataset("weekly_refresh", refresh, "0 3 * * 1", "Mondays at 03:00: the whole pipeline of each.")
 schedules = [daily_preparation, weekly_refresh]

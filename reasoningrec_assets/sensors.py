@@ -22,9 +22,9 @@ from reasoningrec_assets.resources.lake import LakeResource
 def raw_files_changed(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest]:
     """One run for each dataset whose own files in data/raw changed in name, size or time, once they are 10 s old."""
     # dataset -> its files' state, and how many changes led there: files that are put back have changed too
-    seen, records = json.loads(context.cursor or "{}"), registry.datasets()
+    seen, records = json.loads(context.cursor or "{}"), registry.load()[0]
     # a partition may have lost its record since definitions were loaded, and a new record has no partition yet
-    for name in filter(records.__contains__, datasets.get_partition_keys()):
+    for name in (key for key in datasets.get_partition_keys() if key in records and records[key].adapter != "published"):
         folder = lake.open().root / "raw" / records[name].raw_name
         stats = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
         state = sha256_json({path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()})

@@ -159,7 +159,6 @@ class RecommendationSettings(Section):
 class Profile(Section):
     """One file of settings for the whole pipeline."""
 
-    name: str
     engine: EngineSettings = EngineSettings()
     item_descriptions: GenerationSettings
     user_profiles: GenerationSettings
@@ -188,7 +187,7 @@ def load_profile(reference: str | None = None) -> Profile:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
         remedy = f"Set REASONINGREC_PROFILE to one of {known}, or to the path of a TOML file"
         raise PermanentError("read the profile", where=str(path), problem=str(error), remedy=remedy) from error
-    return _validated(Profile, {"name": path.stem, **values}, str(path))
+    return _validated(Profile, values, str(path))
 
 
 def resolve(kind: type[S], section: SectionName, dataset: Sections, variant: Sections, overrides: Mapping[str, Any]) -> S:

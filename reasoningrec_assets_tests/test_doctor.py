@@ -15,7 +15,6 @@ import pytest
 
 from reasoningrec_assets import doctor
 from reasoningrec_assets.__main__ import main
-from reasoningrec_assets.lake.files import try_exclusive
 from reasoningrec_assets.lake.schemas import TABLES
 from reasoningrec_assets.lake.steps import Lake, Output, Step, run_step
 
@@ -77,6 +76,15 @@ def test_a_damaged_receipt_is_named(lake):
     assert list(found(lake)) == [str(path)]
 
 
+def test_data_that_a_damaged_receipt_may_name_is_not_removed(lake, capsys):
+    data = lake.path_of(publish(lake, "B"))
+    (lake.root / "receipts/items/ml100k/00000002.json").write_text("{")
+    os.utime(data, (1, 1))
+    assert main(["--data", str(lake.root), "doctor", "--fix"]) == 1
+    assert data.exists()
+    assert "Put the damaged receipts right" in capsys.readouterr().out
+
+
 def test_data_without_a_receipt_is_removed_once_it_is_old(lake, capsys):
     kept = lake.path_of(lake.newest("items", "ml100k"))
     lost = kept.with_name("0" * 64 + ".parquet")
@@ -94,19 +102,6 @@ def test_data_without_a_receipt_is_removed_once_it_is_old(lake, capsys):
     assert not lost.exists()
     assert not model.exists()
     assert kept.exists()
-
-
-def test_scratch_of_a_dead_process_is_swept_and_that_of_a_living_one_is_not(lake):
-    scratch = lake.root / "scratch"
-    for name in ("dead", "living"):
-        (scratch / name).mkdir()
-        (scratch / f"{name}.lock").touch()
-    with try_exclusive(scratch / "living.lock") as free:
-        assert free
-        assert found(lake) == {str(scratch / "dead"): "a killed process left it"}
-        assert main(["--data", str(lake.root), "doctor", "--fix"]) == 0
-        assert (scratch / "living").exists()
-    assert not (scratch / "dead").exists()
 
 
 def test_a_shard_that_was_set_aside_is_removed(lake):

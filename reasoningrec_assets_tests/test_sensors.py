@@ -129,9 +129,9 @@ def test_files_that_come_and_go_and_come_again_are_asked_for_each_time(tmp_path,
 
 
 def test_a_dataset_declared_later_is_recorded_first(tmp_path, tick, monkeypatch):
-    declared = registry.datasets()
+    declared = registry.load()[0]
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "datasets", lambda: {name: declared[name] for name in declared if name != "beauty"})
+        patch.setattr(registry, "load", lambda: ({name: declared[name] for name in declared if name != "beauty"}, {}))
         tick()
     _write(tmp_path, "beauty/All_Beauty.csv", b"old")
     assert tick() == []
@@ -140,9 +140,9 @@ def test_a_dataset_declared_later_is_recorded_first(tmp_path, tick, monkeypatch)
 
 
 def test_a_dataset_that_is_no_partition_before_the_next_reload_waits_for_it(tmp_path, tick, monkeypatch):
-    declared = registry.datasets()
+    declared = registry.load()[0]
     new = declared["beauty"].model_copy(update={"name": "mine"})
-    monkeypatch.setattr(registry, "datasets", lambda: {**declared, "mine": new})
+    monkeypatch.setattr(registry, "load", lambda: ({**declared, "mine": new}, {}))
     tick()
     _write(tmp_path, "mine/events.csv", b"new")
     _write(tmp_path, "beauty/All_Beauty.csv", b"new")
@@ -151,12 +151,12 @@ def test_a_dataset_that_is_no_partition_before_the_next_reload_waits_for_it(tmp_
 
 def test_a_dataset_that_is_gone_for_a_while_is_remembered(tmp_path, tick, monkeypatch):
     tick()
-    declared = registry.datasets()
+    declared = registry.load()[0]
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "datasets", lambda: {})
+        patch.setattr(registry, "load", lambda: ({}, {}))
         assert tick() == []
     _write(tmp_path, "beauty/All_Beauty.csv", b"new")
-    assert list(declared) == list(registry.datasets())
+    assert list(declared) == list(registry.load()[0])
     assert _partitions(tick()) == ["beauty"]
 
 

@@ -8,7 +8,7 @@ from reasoningrec_assets.settings import SamplingSettings, TrainingSettings, loa
 
 @pytest.mark.parametrize("name", ["small", "paper"])
 def test_the_shipped_profiles_are_valid(name):
-    assert load_profile(name).name == name
+    assert load_profile(name).training.base_model
 
 
 def test_the_paper_profile_holds_the_papers_figures():

@@ -18,7 +18,7 @@ from reasoningrec_assets.assets.materialize import StepConfig, asset, materializ
 from reasoningrec_assets.assets.sources import raw_dataset
 from reasoningrec_assets.assets.student import lora_model, predictions, sft_splits, zero_shot_student_predictions
 from reasoningrec_assets.datasets import registry
-from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.lake.steps import Inputs, Output, verify
 from reasoningrec_assets.lake.tables import markdown
 from reasoningrec_assets.models import store
 from reasoningrec_assets.partitions import datasets
@@ -99,10 +99,10 @@ def evaluation_metrics(context: dg.AssetExecutionContext, config: EvaluationConf
 
 # all methods there are, by the name that their rows carry
 COMPARED = {**METHODS, **baselines, **studies.TRAINED, **studies.ZERO_SHOT}
-EXISTING = (*COMPARED.values(), items, reasoning_labels)
+EXISTING = [asset.key for asset in (*COMPARED.values(), items, reasoning_labels)]
 
 
-@asset(deps=[*EXISTING, interaction_windows], **FIGURES)
+@asset(deps=[*EXISTING, interaction_windows.key], **FIGURES)
 def leaderboard(context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource) -> dg.MaterializeResult:
     """Every method of the partition that exists, studies and baselines too, with its figures and tests against floors and best."""
 
@@ -136,8 +136,8 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
 
     dataset, receipts = registry.get(context.partition_key), lake.open().receipts
     # with other seeds, see docs/studies.md: boards of other partitions are no upstream, and count by their content
-    alike = [name for name in registry.datasets() if SEED.sub("", name) == SEED.sub("", dataset.name)]
-    boards = [board for name in alike if (board := receipts.newest("leaderboard", name))]
+    alike = [name for name in registry.load()[0] if SEED.sub("", name) == SEED.sub("", dataset.name)]
+    boards = [board for name in alike if (board := receipts.newest("leaderboard", name)) and verify(lake.open(), board)]
     checks = [check for stage in STAGES for check in receipts.checks(stage.key.to_user_string(), dataset.name)]
     told = {"title": dataset.title, "facts": dataset.model_dump(include={"history_length", "profile_items", "min_ratings"})}
 
@@ -156,5 +156,5 @@ def evaluation_report(context: dg.AssetExecutionContext, config: StepConfig, lak
     decided = told | {"looks": page.looks(), "boards": {board.partition: board.data_version for board in boards}}
     decided["checks"] = {f"{check.asset}/{check.check}": [check.passed, check.metrics, check.data_version] for check in checks}
     # no dependency of Dagster's: `+evaluation_report` would train every study
-    optional = [leaderboard, *ADAPTERS.values(), *COMPARED.values()]
+    optional = [asset.key for asset in (leaderboard, *ADAPTERS.values(), *COMPARED.values())]
     return materialize(context, lake, build, settings=decided, config=config, optional=optional)

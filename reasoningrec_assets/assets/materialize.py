@@ -71,7 +71,8 @@ def asset(**spec: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
                 yield from results if isgenerator(results) else [results]
             except PlatformError as error:
                 mistake = error
-                materialize(context, lake, fail, settings={}, config=StepConfig(force=True))
+                needed = [dep.asset_key for dep in context.assets_def.specs_by_key[context.asset_key].deps]  # need not be there
+                materialize(context, lake, fail, settings={}, config=StepConfig(force=True), optional=needed)
 
         vars(run)["__signature__"] = signature(body)  # Dagster asks for it twenty times
         version = code_version(dg.AssetKey.from_coercible(spec.get("key", body.__name__)).to_user_string())
@@ -88,7 +89,7 @@ def materialize(
     settings: Mapping[str, Any],
     config: StepConfig,
     external: bool = False,
-    optional: Iterable[dg.AssetsDefinition] = (),
+    optional: Iterable[dg.AssetKey] = (),
 ) -> dg.MaterializeResult:
     """Run one step of the lake for the context's asset and partition, see `Step`, and report its receipt.
 
@@ -98,7 +99,7 @@ def materialize(
     """
     opened = lake.open()
     spec = context.assets_def.specs_by_key[context.asset_key]
-    existing = {asset.key.to_user_string() for asset in optional}
+    existing = {key.to_user_string() for key in optional}
     upstream = tuple(sorted({dep.asset_key.to_user_string() for dep in spec.deps} | existing))
     told: dict[str, Any] = {"settings": settings, "upstream": upstream, "optional": tuple(sorted(existing))}
     told |= {"run_id": context.run.run_id, "external": external, "force": config.force}

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_table, task_features, taught
+from reasoningrec_assets.baselines.features import SQL, Made, Task, predictions_table, taught, window_features
 from reasoningrec_assets.baselines.matrix_factorisation import factorise
 from reasoningrec_assets.sql import query
 
@@ -38,7 +38,7 @@ def stack(task: Task) -> Made:
 
 
 def _features(task: Task) -> pa.Table:
-    table = task_features(task)
+    table = window_features(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
     if not task.factors:
         return table
     # its training events hold no target of any split, so the train rows' estimates are as honest as the others'

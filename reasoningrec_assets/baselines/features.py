@@ -37,11 +37,6 @@ Made = tuple[pa.Table, dict[str, float]]  # rows of `predictions`, and metrics
 SQL = statements(__file__)
 
 
-def task_features(task: Task) -> pa.Table:
-    """The features of a task's windows."""
-    return window_features(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
-
-
 def window_features(windows: Path | Sequence[Path], interactions: Path, *, cut: int | None = None) -> pa.Table:
     """The five features of every window as float64, without nulls, after its split, user_id, target_item_id and label.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reasoningrec_assets.baselines.features import SMOOTHING, SQL, Made, Task, predictions_table, task_features
+from reasoningrec_assets.baselines.features import SMOOTHING, SQL, Made, Task, predictions_table, window_features
 from reasoningrec_assets.sql import Table, query
 
 
@@ -15,7 +15,7 @@ def like_rate(task: Task) -> Made:
 
 def item_like_rate(task: Task) -> Made:
     """The log-odds of the target item's smoothed like rate among training events."""
-    table = task_features(task)
+    table = window_features(task.tables["interaction_windows"], task.tables["cleaned_interactions"], cut=task.cut)
     return _scored(task, table.filter(table["split"].to_numpy() != "train"), "item_like_rate")
 
 

@@ -31,7 +31,8 @@ WITH attempts AS (
     FROM materializations GROUP BY run_id, asset, partition
 )
 SELECT run_id, min(started_at) AS started_at, max(finished_at) AS finished_at,
-       CASE WHEN bool_or(status = 'failed') THEN 'failed' ELSE 'success' END AS status, count(*) AS assets
+       CASE WHEN bool_or(status = 'failed') THEN 'failed' ELSE 'success' END AS status,
+       count(*) FILTER (NOT starts_with(asset, 'runs/')) AS assets -- the sensor's receipt of a failed run is none
 FROM attempts GROUP BY run_id;
 
 -- What a step that generates text leaves among its metrics as `generation_<name>`.

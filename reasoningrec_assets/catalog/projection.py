@@ -20,7 +20,7 @@ _CHUNK = 300
 _SQL = statements(__file__)  # of each table, what fills it
 _CURRENT, _CODE, _SEEDS = (_SQL.pop(name) for name in ("current", "code_versions", "leaderboard_seeds"))
 # Part of the file itself: a catalogue of another layout is rebuilt, never migrated, since receipts hold all it says.
-LAYOUT_VERSION = "10"
+LAYOUT_VERSION = "11"
 # Tables that several assets write: one view over all of them, told apart by a column of the table.
 SHARED_VIEWS = ("predictions", "evaluation_metrics")
 

@@ -26,24 +26,31 @@ _ITEM_RULES = {
 _MET_SQL = "SELECT count(*) AS rows, coalesce(min(DISTINCT left({column}, 120), 3), []) AS examples FROM {source}"
 
 
+def adapter_of(dataset: Dataset) -> Any:
+    """What reads the dataset's raw files; PermanentError where they are no ratings."""
+    if dataset.adapter not in ADAPTERS:
+        problem, remedy = "its rows were made elsewhere, it has no ratings", "Run the job study_published: docs/studies.md"
+        raise PermanentError("read ratings", where=f"dataset {dataset.name}", problem=problem, remedy=remedy)
+    return ADAPTERS[dataset.adapter](dataset)
+
+
 def clean(
     dataset: Dataset,
     files: Mapping[str, Path],
     *,
     repeated_pairs: Literal["last", "first", "keep"] = "last",
-    threads: int | None = None,
     scratch: Path | None = None,
 ) -> tuple[Reader, dict[str, int], dict[str, str]]:
     """Filter users on raw rows, resolve repeated pairs, drop short sequences, sample users, number the positions.
 
     ``repeated_pairs`` says which row of a repeated (user, item) pair stays: with ``keep``, a target can stand in its own
-    history with its label, which is the leak that the published code has. The result does not depend on ``threads``.
+    history with its label, which is the leak that the published code has.
     Returns the rows of ``cleaned_interactions``, sorted by user id (as text) and position, to be read once; counts, of which
     the five ``dropped_<reason>`` add up to rows_in - rows_out; and as JSON, ``dropped``, up to three examples of each reason.
     PermanentError where the file that holds the ratings breaks its layout, or no user is left.
     """
-    connection = connect(threads=threads, temp_directory=scratch)
-    ADAPTERS[dataset.adapter](dataset).load_ratings(connection, files)
+    connection = connect(temp_directory=scratch)
+    adapter_of(dataset).load_ratings(connection, files)
     rule, order = {"last": ("true", "DESC"), "first": ("true", "ASC"), "keep": ("false", "ASC")}[repeated_pairs]
     connection.execute(_SQL["repeats"].format(rule=rule, order=order))
     limits = {"fewest": dataset.min_ratings, "shortest": MIN_SEQUENCE, "sample": dataset.sample_users or 2**62}
@@ -82,7 +89,7 @@ def report(
     dropped = {name.removeprefix("dropped_"): rows for name, rows in counts.items() if name.startswith("dropped_")}
     known, left_out = json.loads(details["dropped"]), {"what": "the rating is left out"}
     rows = [{"rule": rule, **left_out, "rows": int(n), "examples": known.get(rule, [])} for rule, n in dropped.items()]
-    for rule, (column, source, effect) in (getattr(ADAPTERS[dataset.adapter](dataset), "RULES", {}) | _ITEM_RULES).items():
+    for rule, (column, source, effect) in (getattr(adapter_of(dataset), "RULES", {}) | _ITEM_RULES).items():
         met = query(_MET_SQL.format(column=column, source=source), on=connection).to_pylist()[0]
         rows.append({"rule": rule, "what": effect, **met})
     return TABLES["cleaning_report"].table([{"dataset": dataset.name, **row} for row in rows])
@@ -91,6 +98,6 @@ def report(
 def _load_items(dataset: Dataset, files: Mapping[str, Path], interactions: Path) -> Connection:
     """A connection with ``raw_items``, the items ``rated`` in the interactions, and the raw rows of these, ``copies``."""
     connection = connect()
-    ADAPTERS[dataset.adapter](dataset).load_items(connection, files)
+    adapter_of(dataset).load_items(connection, files)
     execute(_SQL["copies"], on=connection, interactions=interactions)
     return connection

@@ -42,6 +42,7 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
         values = tomllib.loads(text)
         if "name" in values or path.stem in shipped:
             raise ValueError(f"a dataset has the name of its file, which is none of {', '.join(shipped)}: rename it, set no name")
+        base = None
         if "base" in values:
             base = known.get(str(values["base"]))
             if not base:
@@ -52,8 +53,10 @@ def _record(path: Path, known: Mapping[str, Dataset], shipped: Mapping[str, Data
         dataset = Dataset.model_validate(values | {"name": path.stem})
         if dataset.settings and own:
             profile = load_profile().model_dump()
-            Profile.model_validate(profile | {section: profile[section] | own for section, own in dataset.settings.items()})
-        return dataset
+            Profile.model_validate(profile | {section: profile[section] | its for section, its in dataset.settings.items()})
+        # a repetition with another seed keeps what else its base sets
+        settings = {section: its | dataset.settings.get(section, {}) for section, its in base.settings.items()} if base else {}
+        return dataset.model_copy(update={"settings": dataset.settings | settings})
     except ValidationError as error:
         problem = _explained(text, error)
     except (OSError, ValueError, RecursionError) as error:

@@ -137,10 +137,6 @@ class Dataset(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return self.base or self.name
 
 
-# In the order in which a list shows them.
-_SHIPPED = ("ml100k", "ml100k_demo", "ml100k_temporal", "ml1m", "beauty", "fashion")
-
-
 def load() -> tuple[dict[str, Dataset], dict[str, PermanentError]]:
     """Every dataset by name, the shipped ones first; and by partition what is wrong with a declaration that makes none."""
     from reasoningrec_assets.datasets import declared
@@ -155,12 +151,7 @@ def _shipped() -> dict[str, Dataset]:
     records, mistakes = declared.load(Path(__file__).parent / "shipped", {}, own=False)
     for mistake in mistakes.values():
         raise mistake
-    return {name: records[name] for name in _SHIPPED}
-
-
-def datasets() -> dict[str, Dataset]:
-    """Every dataset by name, in the order in which a list shows them."""
-    return load()[0]
+    return records
 
 
 def get(name: str) -> Dataset:

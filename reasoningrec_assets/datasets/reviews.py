@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from reasoningrec_assets.datasets.cleaning import ADAPTERS
+from reasoningrec_assets.datasets.cleaning import adapter_of
 from reasoningrec_assets.datasets.registry import Dataset
 from reasoningrec_assets.prompts.text import plain_text
 from reasoningrec_assets.sql import Table, connect, execute, query, statements
@@ -23,14 +23,14 @@ def choose(
     connection = connect(temp_directory=scratch)
     connection.create_function("plain_text", plain_text, ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
     execute(_SQL["needed"], on=connection, windows=windows)
-    adapter = ADAPTERS[dataset.adapter](dataset)
+    adapter = adapter_of(dataset)
     if "reviews" in files and hasattr(adapter, "load_reviews"):
         adapter.load_reviews(connection, files)
     else:
         connection.execute(_SQL["none"])
     values = {"dataset": dataset.name, "windows": windows, "seed": str(dataset.sample_seed), "most": 10, "leak_safe": leak_safe}
     table = query(_SQL["chosen"], on=connection, **values, cut=min(dataset.cuts, default=None))
-    sizes = [len(reviews) for reviews in table["reviews"].to_pylist()]
+    sizes = table["reviews"].combine_chunks().value_lengths().to_pylist()
     known = query(_SQL["known"], on=connection, windows=windows).to_pylist()[0]["known"]
     counts = {"items": len(sizes), "reviews": sum(sizes), "items_with_reviews": sum(map(bool, sizes)), "by_known_users": known}
     safe = leak_safe and (known > 0 or not sum(sizes))  # where ids are spelled otherwise, nobody's review is found to be withheld

@@ -251,6 +251,6 @@ def _nothing_found(dataset: Dataset, own: Path, failures: Sequence[str]) -> Perm
         what = role if raw.required else f"{role}, optional"
         wanted.append(f"{' or '.join(raw.names)} ({what}; from {' or '.join(origins) or 'you'})")
     tried = f" (tried {'; '.join(failures)})" if failures else ""
-    problem = f"they are not in {own} and no source could be reached{tried}"
+    problem = f"they are not in {own} and no source {'could be reached' if failures else 'is declared'}{tried}"
     remedy = f"Put these files, plain or as .gz, or the official .zip, into {own}: {', '.join(wanted)}"
     return PermanentError("obtain the raw files", where=f"dataset {dataset.name}", problem=problem, remedy=remedy)

@@ -1,9 +1,10 @@
 """Receipts: one immutable JSON file per materialization. It is the commit: readers find data through the newest success."""
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -94,7 +95,9 @@ class ReceiptStore:
         folder = (self.root / file_of(receipt)).parent
         with scratch_folder(self.root.parent / "scratch") as scratch:
             while True:  # the write itself claims the number, which is the order; clocks are recorded and never compared
-                numbered = dataclasses.replace(receipt, sequence=max(_sequences(folder), default=0) + 1)
+                # the number of one that was set aside as damaged stays taken: later receipts refer to it
+                taken = [int(path.name[:8]) for path in folder.glob("*.json*") if path.name[:8].isdigit()]
+                numbered = dataclasses.replace(receipt, sequence=max(taken, default=0) + 1)
                 if create_exclusive(self.root / file_of(numbered), canonical_json(dataclasses.asdict(numbered)), scratch):
                     return numbered
 
@@ -113,14 +116,20 @@ class ReceiptStore:
     def checks(self, asset: str, partition: str) -> list[CheckReceipt]:
         """The newest outcome of each of a partition's checks."""
         folders = sorted((self.root / asset / partition / "checks").glob("*"))
-        newest = (max(folder.glob("*.json"), default=None) for folder in folders)
-        return [check for path in newest if path and isinstance(check := self.read(path), CheckReceipt)]
+        newest = (folder / f"{max(found):08d}.json" for folder in folders if (found := _sequences(folder)))
+        return [check for path in newest if isinstance(check := self.read(path), CheckReceipt)]
 
     def at(self, asset: str, partition: str, sequence: int) -> Receipt:
         """The receipt with a given sequence number."""
         receipt = self.read(self.root / asset / partition / f"{sequence:08d}.json")
         assert isinstance(receipt, Receipt)
         return receipt
+
+    def of(self, receipt: Receipt) -> Iterator[Receipt]:
+        """The receipts that one was made from, without those that were set aside as damaged since."""
+        for edge in receipt.upstream:
+            with contextlib.suppress(FileNotFoundError):
+                yield self.at(edge.asset, edge.partition, edge.sequence)
 
     def ancestry(self, receipts: Iterable[Receipt]) -> list[Receipt]:
         """Every receipt that the given ones were made from, themselves included, each once, sources first."""
@@ -129,7 +138,7 @@ class ReceiptStore:
         def visit(receipts: Iterable[Receipt]) -> None:
             for receipt in receipts:
                 if (receipt.asset, receipt.sequence) not in found:
-                    visit(self.at(edge.asset, edge.partition, edge.sequence) for edge in receipt.upstream)
+                    visit(self.of(receipt))
                     found[receipt.asset, receipt.sequence] = receipt
 
         visit(receipts)
@@ -145,7 +154,10 @@ class ReceiptStore:
             faults = [str(error)]
             if isinstance(error, ValidationError):
                 faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-            problem, remedy = f"it is damaged ({'; '.join(faults)})", "Move the file away; the receipt before it then counts"
+            problem, remedy = (
+                f"it is damaged ({'; '.join(faults)})",
+                "Restore it, or add .damaged to its name: the one before counts",
+            )
             raise PermanentError("read a receipt", where=str(path), problem=problem, remedy=remedy) from error
 
 

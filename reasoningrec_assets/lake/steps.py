@@ -106,9 +106,9 @@ class Inputs:
 
     def read_by(self, asset: str, table: str) -> Path | None:
         """Path of the table that an upstream was itself made from; None where it read none, or that version is gone."""
-        edges = (edge for edge in self.receipts[asset].upstream if edge.asset.rsplit("/", 1)[-1] == table)
-        read = (self.lake.receipts.at(edge.asset, edge.partition, edge.sequence) for edge in edges)
-        return next(filter(Path.is_file, map(self.lake.path_of, read)), None)
+        made_from = self.lake.receipts.of(self.receipts[asset])
+        read = (self.lake.path_of(one) for one in made_from if one.asset.rsplit("/", 1)[-1] == table)
+        return next(filter(Path.is_file, read), None)
 
     def find(self, table: str) -> Path | None:
         """Path of the upstream that is this table, of whatever branch; None where the step reads none."""

@@ -1,5 +1,6 @@
 """The one writer of tables, and the readers that go with it; equal rows give equal bytes, so a SHA-256 names a version."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,9 @@ def markdown(names: Collection[str], rows: Iterable[Iterable[object]]) -> str:
 
 def _cell(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= 120 else text[:119] + "…"
+    text = " ".join(text.split())
+    text = text if len(text) <= 120 else text[:119] + "…"
+    return re.sub(r"([|\\`\[\]])", r"\\\1", text).replace("<", "&lt;")  # a title may be an image or a link
 
 
 def _refused(schema: TableSchema, problem: str) -> PermanentError:

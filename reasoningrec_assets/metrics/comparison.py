@@ -15,7 +15,6 @@ class Comparison(NamedTuple):
 
     difference: float
     standard_error: float
-    z: float
     p: float
 
 
@@ -44,4 +43,4 @@ def delong(labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, groups: Group
     if difference and not error:
         return None
     z = difference / error if error else 0.0
-    return Comparison(difference, error, z, float(2 * norm.sf(abs(z))))
+    return Comparison(difference, error, float(2 * norm.sf(abs(z))))

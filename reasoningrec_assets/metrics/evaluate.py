@@ -59,7 +59,8 @@ def left_out(figures: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
     cleaning = figures["cleaned_interactions"]
     counts = {name.removeprefix("dropped_"): value for name, value in cleaning.items() if name.startswith("dropped_")}
     counts["item_without_title"] = figures["items"]["items_without_title"]
-    counts["user_without_window"] = figures["interaction_windows"]["users_below_four_rows"]
+    cut = ("targets_without_history", "targets_over_limit")  # under global-temporal alone
+    counts |= {name: value for name, value in figures["interaction_windows"].items() if name in cut}
     for asset in ("item_descriptions", "user_profiles", "reasoning_labels"):
         counts[f"{asset}_without_text"] = figures[asset]["generation_empty"] + figures[asset]["generation_failed"]
     counts["history_line_over_context_in_training"] = figures["lora_model"]["history_lines_dropped"]

@@ -29,8 +29,7 @@ def group_codes(groups: Groups, rows: int) -> NDArray[np.intp]:
     """The group of each row, shape (rows,), as a number from 0 in sorted order; without groups every row is its own."""
     if groups is None:
         return np.arange(rows)
-    if len(groups) != rows:
-        raise ValueError(f"{len(groups)} groups for {rows} rows")
+    assert len(groups) == rows, f"{len(groups)} groups for {rows} rows"
     return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
 
 

@@ -12,8 +12,7 @@ _BINS = 4096  # of a large sample's scores, for the interval alone: the AUC itse
 def checked(labels: ArrayLike, scores: ArrayLike, method: str) -> tuple[NDArray[np.bool_], Floats]:
     """Labels and scores as arrays of shape (rows,). A NaN is a broken prediction, refused by PermanentError, never ranked."""
     truth, values = np.asarray(labels, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
-    if truth.shape != values.shape or truth.ndim != 1:
-        raise ValueError(f"labels have shape {truth.shape}, scores {values.shape}")
+    assert truth.shape == values.shape == (len(truth),), f"labels have shape {truth.shape}, scores {values.shape}"
     broken = int(np.isnan(values).sum())
     if broken:
         problem = f"{broken} of {len(values)} rows have a score that is not a number"

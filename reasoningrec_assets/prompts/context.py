@@ -32,8 +32,8 @@ def load_context(items: Path, *, descriptions: Path | None = None, profiles: Pat
     """Read the Parquet files that a variant's prompts may see: ``items``, ``item_descriptions``, ``user_profiles``."""
     rows: list[dict[str, Any]] = read_rows(items)
     known = {row["item_id"]: Item(**{said: row[said] for said in _SAID}, genres=tuple(row["genres"])) for row in rows}
-    for item, text in _texts(descriptions, "item_id").items():
-        known[item] = replace(known[item], description=text)
+    described = _texts(descriptions, "item_id").items()  # which may be older than the items
+    known |= {item: replace(known[item], description=text) for item, text in described if item in known}
     return Context(known, _texts(profiles, "user_id"))
 
 

@@ -1,10 +1,9 @@
-"""What the report shows, read from the lake's tables; sentences are made in `page`, drawings in its template."""
+"""What the report shows, read from the lake's tables; sentences and drawings are made in the page's templates."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from reasoningrec_assets.errors import PermanentError
@@ -16,8 +15,6 @@ from reasoningrec_assets.metrics.explanations import Texts, flagged
 from reasoningrec_assets.metrics.leaderboard import FLOORS
 from reasoningrec_assets.sql import query, statements
 
-# One line of the leaderboard: a field that goes by a metric's name holds its value, None where the method has none.
-Method = SimpleNamespace
 Rows = Sequence[Mapping[str, Any]]
 _SQL = statements(__file__)
 
@@ -28,7 +25,7 @@ class Report:
 
     dataset: str
     title: str
-    methods: Sequence[Method]  # by AUC, best first, those without one last; `model`: asks a language model
+    methods: Rows  # by AUC, best first, those without one last: its metrics, and `model`, whether it asks a language model
     test_rows: int
     liked_share: float | None
     rows_in: int
@@ -66,9 +63,8 @@ def gather(
     # a board of older code lacks columns
     found = [TABLES["leaderboard"].arrow().empty_table(), *map(pq.read_table, boards)]
     on.register("boards", pa.concat_tables(found, promote_options="default"))
-    rows = ("cleaning", "cases", "curves", "board", "seeds")
+    rows = ("methods", "cleaning", "cases", "curves", "board", "seeds")
     told: dict[str, Any] = {name: query(_SQL[name], **read).to_pylist() for name in rows}
-    told["methods"] = [Method(**row) for row in query(_SQL["methods"], **read).to_pylist()]
     population = {row["metric"]: row["value"] for row in query(_SQL["population"], **read).to_pylist()}
     told |= {name: int(population.get(name, 0)) for name in ("test_rows", "rows_in")}
     told["dropped"] = {name.removeprefix("dropped_"): int(n) for name, n in population.items() if name.startswith("dropped_")}

@@ -11,7 +11,7 @@ from reasoningrec_assets.datasets.windows import window_name
 from reasoningrec_assets.errors import Log, PermanentError
 from reasoningrec_assets.lake.files import sha256_file, sha256_json
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.steps import Inputs, Output
+from reasoningrec_assets.lake.steps import Inputs, Output, verify
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.metrics.explanations import Texts, flagged
 from reasoningrec_assets.metrics.ranking import checked
@@ -60,7 +60,7 @@ def recommend(
     made_from = {row["user_id"]: sha256_json([decided, inputs.of("lora_model").data_version, row]) for row in people}
     wanted = {*settings.users} or made_from.keys()
     newest = inputs.lake.receipts.newest("recommendations", dataset.name)
-    before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest else []
+    before: list[Row] = read_rows(inputs.lake.path_of(newest)) if newest and verify(inputs.lake, newest) else []
     known: set[str] = {row["item_id"] for row in read_rows(inputs["items"], ["item_id"])}
     old = {row["user_id"] for row in before if row["item_id"] not in known or made_from.get(row["user_id"]) != row["made_from"]}
     gone = old | {*wanted} if anew else old

@@ -334,13 +334,15 @@ def test_a_setting_out_of_bounds_fails_with_its_name(pipeline):
 @pytest.mark.parametrize(
     ("selection", "settings", "named"),
     [
+        ("leaderboard", {"evaluation": {"encoder": "/nowhere"}}, "/nowhere"),
         ("sft_splits", {"sampling": {"k": 0}}, "section sampling): k"),
         ("lora_model", {"training": {"base_model": "/nowhere"}}, "/nowhere"),
         ("item_descriptions", {"item_descriptions": {"words": 0}}, "section item_descriptions): words"),
     ],
 )
 def test_a_mistake_in_a_setting_is_an_attempt_that_nothing_repeats(pipeline, selection, settings, named):
-    pipeline.run(selection=f'+key:"{selection}"')
+    if selection != "leaderboard":  # few of whose methods there are, as a rule: here none
+        pipeline.run(selection=f'+key:"{selection}"')
     result = pipeline.run(selection=f'key:"{selection}"', config={selection: {"config": settings}}, raise_on_error=False)
     failure = result.failure_data_for_node(selection)
     assert named in failure.user_failure_data.description, "it is a dg.Failure, which no retry policy repeats"

@@ -99,6 +99,12 @@ def test_only_users_with_a_new_event_are_asked_again(pipeline, monkeypatch):
     assert receipt.metrics["users_asked"] == 1
     assert best not in {row["item_id"] for row in fourth["9"]}
 
+    # rows that were lost are made again, for everyone
+    pipeline.lake.path_of(receipt).unlink()
+    fifth, receipt = recommended(pipeline, candidates=6)
+    assert receipt.metrics["users_asked"] == 24
+    assert {*fifth} == {*fourth}
+
 
 def test_what_was_left_out_and_who_got_nothing_is_counted_and_said(pipeline):
     pipeline.run(

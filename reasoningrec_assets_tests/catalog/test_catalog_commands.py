@@ -207,3 +207,10 @@ def test_light_to_import():
         "import sys, reasoningrec_assets.catalog.__main__; print({'dagster', 'duckdb', 'pyarrow', 'pandas'} & {*sys.modules})"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_live_table_that_is_gone_is_one_line_too(store, capsys):
+    receipt = store.publish("item_descriptions")
+    (store.root / "lake" / receipt.path).unlink()
+    assert main(["--data", str(store.root), "gc"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -47,7 +47,7 @@ def test_rows_come_in_schema_order_by_user_and_time(make_dataset, udata):
 
 def test_ties_in_time_keep_the_order_of_the_file(make_dataset, udata):
     items = ["9", "3", "7", "1", "5", "2"]
-    table, _ = _run(make_dataset(), udata([("u", item, 4, 100) for item in items]), threads=4)
+    table, _ = _run(make_dataset(), udata([("u", item, 4, 100) for item in items]))
     assert table["item_id"].to_pylist() == items
 
 

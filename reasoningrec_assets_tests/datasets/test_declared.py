@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reasoningrec_assets.datasets import registry
+from reasoningrec_assets.datasets import cleaning, registry
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.steps import Lake
 from reasoningrec_assets.sql import query
@@ -54,7 +54,7 @@ def declare(tmp_path, monkeypatch):
 
 def mistake(name="mine"):
     assert name in registry.load()[1]
-    assert set(SHIPPED) <= set(registry.datasets())
+    assert set(SHIPPED) <= set(registry.load()[0])
     with pytest.raises(PermanentError) as caught:
         registry.get(name)
     return str(caught.value)
@@ -67,7 +67,7 @@ def test_the_example_is_the_one_of_the_documentation():
 
 def test_a_declaration_is_a_dataset_after_the_shipped_ones(declare):
     declare()
-    assert list(registry.datasets()) == [*SHIPPED, "mine"]
+    assert list(registry.load()[0]) == [*SHIPPED, "mine"]
     record = registry.get("mine")
     assert (record.name, record.adapter, record.liked_above, record.profile_items) == ("mine", "tables", 3.5, 15)
     assert {role: raw.names for role, raw in record.raw_files.items()} == {"ratings": ("ratings.csv",), "items": ("movies.csv",)}
@@ -161,7 +161,7 @@ def test_a_base_gives_what_is_not_set_and_its_files(declare):
         (
             "history_length",
             'base = "nothing"\nhistory_length',
-            ["line 4: no such base 'nothing'; use one of ml100k, ml100k_demo"],
+            ["line 4: no such base 'nothing'; use one of beauty, fashion, ml100k, ml100k_demo"],
         ),
         ("history_length", 'base = "mine"\nhistory_length', ["no such base 'mine'"]),
         ("history_length", "base = [1]\nhistory_length", ["no such base [1]"]),
@@ -223,7 +223,7 @@ def test_a_name_that_no_dataset_can_have_is_a_partition_of_its_own(declare, file
 def test_files_of_editors_are_no_declarations(declare):
     for name in (".#mine.toml", "mine.toml~", "README.md"):
         declare(name=name)
-    assert (list(registry.datasets()), registry.load()[1]) == (SHIPPED, {})
+    assert (list(registry.load()[0]), registry.load()[1]) == (SHIPPED, {})
 
 
 def test_an_unknown_dataset_lists_the_declared_ones_too(declare):
@@ -316,3 +316,12 @@ def test_the_documented_repetition_is_its_base_with_other_draws(declare):
     other = {"name", "title", "base", "settings"}
     assert repetition.model_dump(exclude=other) == base.model_dump(exclude=other)
     assert (repetition.raw_name, repetition.settings) == ("ml100k", {"sampling": {"seed": 43}, "training": {"seed": 43}})
+    declare(block.replace("ml100k", "ml1m"), "ml1m_seed43.toml")
+    expected = {"sampling": {"seed": 43}, "training": {"learning_rate": 4e-5, "seed": 43}}
+    assert registry.get("ml1m_seed43").settings == expected, "what else its base sets"
+
+
+def test_rows_that_were_made_elsewhere_have_no_ratings(declare):
+    declare('title = "Theirs"\nadapter = "published"\nmin_ratings = 1\nliked_above = 3\nhistory_length = 1\n', "theirs.toml")
+    with pytest.raises(PermanentError, match="study_published"):
+        cleaning.clean(registry.get("theirs"), {})

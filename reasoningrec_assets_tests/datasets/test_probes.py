@@ -31,7 +31,7 @@ class Leaky:
             (user, f"i{user}-{day}", 5 if (user + day) % 2 else 1, day) for user in range(10) for day in range(12)
         ]
         (folder / "u.data").write_text("".join(f"{u}\t{i}\t{r}\t{day * DAY}\n" for u, i, r, day in events))
-        reader, *_ = cleaning.clean(dataset, {"ratings": folder / "u.data"}, repeated_pairs=rule, threads=1)
+        reader, *_ = cleaning.clean(dataset, {"ratings": folder / "u.data"}, repeated_pairs=rule)
         pq.write_table(reader.read_all(), folder / "interactions.parquet")
         self.rows = windows.build(dataset, folder / "interactions.parquet")[0].read_all().to_pylist()
 

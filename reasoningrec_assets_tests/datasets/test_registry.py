@@ -35,7 +35,7 @@ def test_demo_shares_the_files_of_its_base_and_samples_users():
 
 
 def test_names_match_their_keys():
-    assert all(name == record.name for name, record in registry.datasets().items())
+    assert all(name == record.name for name, record in registry.load()[0].items())
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -14,6 +14,7 @@ from reasoningrec_assets.baselines.features import window_features
 from reasoningrec_assets.datasets import cleaning, windows
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake.schemas import TABLES
+from reasoningrec_assets.metrics.evaluate import left_out
 
 DAY = 86_400
 CUTS = (date(1970, 1, 3), date(1970, 1, 5), date(1970, 1, 7))  # days 2, 4 and 6
@@ -23,7 +24,7 @@ def _write(dataset, events, path, rule="last"):
     """Cleans (user, item, rating, day) events into a `cleaned_interactions` at path."""
     ratings = path.with_suffix(".data")
     ratings.write_text("".join(f"{u}\t{i}\t{r:g}\t{int(day * DAY)}\n" for u, i, r, day in events))
-    pq.write_table(cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule, threads=1)[0].read_all(), path)
+    pq.write_table(cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule)[0].read_all(), path)
     return path
 
 
@@ -107,6 +108,16 @@ def test_users_without_a_past_have_no_row_and_are_counted(make_dataset, tmp_path
     reader, counts = windows.build(dataset, _write(dataset, FULL, tmp_path / "i.parquet"))
     assert set(reader.read_all()["user_id"].to_pylist()) == {"u"}
     assert (counts["targets_without_history"], counts["targets_over_limit"], counts["windows"]) == (5, 3, 9)
+    written = {"generation_empty": 1.0, "generation_failed": 2.0}
+    figures = dict.fromkeys(("item_descriptions", "user_profiles", "reasoning_labels"), written)
+    figures |= {
+        "cleaned_interactions": {"dropped_repeated_pair": 4},
+        "items": {"items_without_title": 0},
+        "interaction_windows": counts,
+    }
+    figures |= {key: {"history_lines_dropped": 0.0} for key in ("lora_model", "predictions")}
+    said = left_out(figures)
+    assert (said["targets_without_history"], said["targets_over_limit"], said["repeated_pair"]) == (5, 3, 4)
 
 
 def test_a_split_without_rows_names_the_dates_that_the_data_has(make_dataset, tmp_path):

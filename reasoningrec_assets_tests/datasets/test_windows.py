@@ -181,7 +181,7 @@ def test_windows_equal_the_definition_for_any_events(make_dataset, events, histo
     with tempfile.TemporaryDirectory() as folder:
         ratings, interactions = Path(folder) / "u.data", Path(folder) / "i.parquet"
         ratings.write_text("".join(f"{u}\t{i}\t{r:g}\t{t}\n" for u, i, r, t in events))
-        pq.write_table(cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule, threads=1)[0].read_all(), interactions)
+        pq.write_table(cleaning.clean(dataset, {"ratings": ratings}, repeated_pairs=rule)[0].read_all(), interactions)
         table, counts = _build(dataset, interactions)
     rows = table.to_pylist()
     assert [_flat(row) for row in rows] == expected

@@ -329,6 +329,18 @@ def test_damaged_receipt_is_named(publish, lake):
             lake.receipts.newest("items", "fashion")
 
 
+def test_the_number_of_a_receipt_that_was_set_aside_stays_taken(publish, lake):
+    publish("items", salt="A")
+    read, _ = publish("items", salt="B")
+    made, _ = publish("user_profiles", upstream=("items",))
+    path = lake.root / "receipts/items/fashion/00000002.json"
+    path.rename(f"{path}.damaged")
+    assert lake.receipts.newest("items", "fashion").sequence == 1, "the one before it counts"
+    again, _ = publish("items", salt="C")
+    assert (read.sequence, again.sequence) == (2, 3), "what was made from number 2 names no other data"
+    assert [one.asset for one in lake.receipts.ancestry([made])] == ["user_profiles"]
+
+
 def test_receipt_of_a_newer_version_reads(publish, lake):
     receipt, _ = publish("items")
     path = lake.root / "receipts/items/fashion/00000001.json"

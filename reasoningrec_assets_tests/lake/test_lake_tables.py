@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reasoningrec_assets.errors import PermanentError
 from reasoningrec_assets.lake import tables
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.lake.tables import preview, write_table
+from reasoningrec_assets.lake.tables import markdown, preview, write_table
 
 
 def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -126,3 +126,8 @@ def test_preview_is_short_one_line_cells(rows, tmp_path: Path):
     assert len(lines) == 12
     assert max(map(len, lines)) < 300
     assert "&lt;b>a\\|b x" in lines[2]
+
+
+def test_a_cell_holds_no_markup():
+    (*_, cells) = markdown(["title"], [["![x](http://example.org/p.png) `code` \\[not](escaped)"]]).splitlines()
+    assert cells == "| !\\[x\\](http://example.org/p.png) \\`code\\` \\\\\\[not\\](escaped) |"

@@ -246,7 +246,7 @@ def test_mean_interval_is_near_the_normal_one() -> None:
 
 
 def test_lengths_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels have shape"):
+    with pytest.raises(AssertionError, match="labels have shape"):
         auc([True], [1.0, 2.0])
-    with pytest.raises(ValueError, match="3 groups for 2 rows"):
+    with pytest.raises(AssertionError, match="3 groups for 2 rows"):
         auc_interval([True, False], [1.0, 2.0], groups=[1, 2, 3])

@@ -70,3 +70,18 @@ def test_how_much_a_model_can_take_is_read_from_its_folder(tiny_model, model_cop
     del config["max_position_embeddings"]
     (model_copy / "config.json").write_text(json.dumps(config))
     assert store.context_length(model_copy) > 1_000_000
+
+
+def test_of_a_hub_model_pickled_weights_are_fetched_where_there_are_no_others(tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot(name, *, revision, allow_patterns):
+        asked.append((name, revision, "pytorch_model.bin" in allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert store.resolve("hf:org/old@v1", tmp_path) == tmp_path
+    assert asked == [("org/old", "v1", False), ("org/old", "v1", True)]
+    (tmp_path / "model.safetensors").touch()
+    store.resolve("hf:org/new", tmp_path)
+    assert asked[2:] == [("org/new", None, False)]

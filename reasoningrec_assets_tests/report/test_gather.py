@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,8 @@ EPOCH = {"epoch": 1, "train_loss": 0.5, "valid_auc": None}
 
 def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any], hostile: str) -> None:
     report = gather(**files)
-    assert [(method.name, method.model, method.floor, method.auc) for method in report.methods] == [
+    methods = [SimpleNamespace(**method) for method in report.methods]
+    assert [(method.name, method.model, method.floor, method.auc) for method in methods] == [
         ("student", True, False, 0.81),
         ("k256", True, False, 0.8),
         ("gradient_boosting", False, False, 0.78),
@@ -31,11 +33,11 @@ def test_methods_are_sorted_by_auc_and_floors_are_marked(files: dict[str, Any], 
         ("constant", True, False, None),
         ("sasrec", True, False, None),
     ]
-    student, boosting = report.methods[0], report.methods[2]
+    student, boosting = methods[0], methods[2]
     assert (boosting.rows, boosting.missing_rows, boosting.ece_recalibrated, boosting.threshold) == (30, 10, 0.0123, None)
-    study = report.methods[1]
+    study = methods[1]
     assert (study.explained_rows, study.empty, study.not_english, study.agreement, study.stated) == (20, 9, 10, 1.0, 1)
-    assert (report.methods[-1].problem, report.methods[-1].missing_rows) == (f"it holds {hostile}", 0)
+    assert (methods[-1].problem, methods[-1].missing_rows) == (f"it holds {hostile}", 0)
     assert (student.low, student.high, student.rows, student.coverage, student.missing_rows) == (0.7, 0.9, 38, 0.95, 2)
     assert (student.bertscore_f1, student.bertscore_low, student.bertscore_floor, student.explained_rows) == (0.71, 0.7, 0.69, 2)
 

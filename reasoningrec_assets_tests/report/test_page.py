@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasoningrec_assets.lake.schemas import TABLES
-from reasoningrec_assets.report.gather import Method, Report, gather
+from reasoningrec_assets.report.gather import Report, gather
 from reasoningrec_assets.report.page import render
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -50,7 +50,7 @@ def verdicts(report: Report) -> list[tuple[str, str]]:
     return [(kind, " ".join(Page(text).text.split()).removeprefix("Caution. ")) for kind, text in found]
 
 
-def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> Method:
+def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> dict[str, Any]:
     bounds = (None, None) if auc is None else (auc - half, auc + half)
     nothing = dict.fromkeys(("coverage", "auc_pr", "accuracy", "brier", "ece", "bertscore_f1", "bertscore_low", "bertscore_high"))
     nothing |= dict.fromkeys(
@@ -66,10 +66,10 @@ def method(name: str, auc: float | None, half: float = 0.03, **more: Any) -> Met
         "low": bounds[0],
         "high": bounds[1],
     }
-    return Method(**nothing | found | more)
+    return nothing | found | more
 
 
-def report(*methods: Method, **more: Any) -> Report:
+def report(*methods: dict[str, Any], **more: Any) -> Report:
     values: dict[str, Any] = {
         "dataset": "d",
         "title": "T",
@@ -118,7 +118,7 @@ def full(files: dict[str, Any], hostile: str) -> Report:
 
 
 def test_planted_markup_is_text_everywhere(full: Report, hostile: str) -> None:
-    hostile_names = [Method(**vars(entry) | {"name": hostile}) for entry in full.methods]
+    hostile_names = [entry | {"name": hostile} for entry in full.methods]
     page = Page(render(dataclasses.replace(full, methods=tuple(hostile_names), dataset=hostile, dropped={hostile: 3})))
     assert not [tag for tag, _ in page.tags if tag in {"script", "img", "iframe", "object"}]
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
@@ -246,7 +246,7 @@ TESTED = [("student", 0.70, 0.03), ("student", 0.85, 0.0), ("student", 0.78, 0.2
 
 @pytest.mark.parametrize(("name", "auc", "p"), TESTED)
 def test_the_best_model_is_held_against_the_best_floor_by_delongs_test(name: str, auc: float, p: float) -> None:
-    methods = sorted([method(name, auc), FLOOR], key=lambda entry: -entry.auc)
+    methods = sorted([method(name, auc), FLOOR], key=lambda entry: -entry["auc"])
     tested = {"above_like_rate": auc - 0.75, "p_holm_like_rate": p}
     board = [on_board(method=name, auc=auc, **tested), on_board(method="like_rate", auc=0.75)]
     ((kind, text),) = verdicts(report(*methods, board=board))
