@@ -49,6 +49,8 @@ class EngineSettings(Section):
         able = {"transformers": {"none", "int8", "nf4"}, "vllm": {"none", "nf4", "fp8"}, "openai": {"none"}}[self.kind]
         if self.quantization not in able:
             raise ValueError(f"the engine {self.kind} takes the quantization {' or '.join(sorted(able))}")
+        if self.kind == "openai" and self.adapter:
+            raise ValueError("a server has its own adapters: name the one that you want as the model, and leave adapter out")
         if self.kind == "openai" and not self.base_url:
             raise ValueError("the engine openai needs a base_url such as http://127.0.0.1:8000/v1")
         if {*"@?#"} & {*(self.base_url or "")}:

@@ -46,6 +46,7 @@ def test_a_misspelt_setting_is_refused(tmp_path):
     ("section", "values", "problem"),
     [
         ("engine", {"kind": "openai"}, "needs a base_url"),
+        ("engine", {"kind": "openai", "base_url": "http://127.0.0.1/v1", "adapter": "x"}, "leave adapter out"),
         ("engine", {"kind": "openai", "base_url": "http://me:secret@127.0.0.1/v1"}, "OPENAI_API_KEY's alone"),
         ("engine", {"kind": "openai", "base_url": "http://127.0.0.1/v1?api_key=secret"}, "OPENAI_API_KEY's alone"),
         ("engine", {"kind": "vllm", "quantization": "int8"}, "fp8 or nf4 or none"),

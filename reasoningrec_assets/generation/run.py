@@ -1,5 +1,6 @@
 """Plan, execute, publish, and what is said while they run: from requests to one answer each, paying only for what is missing."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,7 +128,7 @@ def _published(plan: Plan, answers: Mapping[str, Answer], written: list[Answer],
 
 
 def _published_text(row: str, answer: Answer, model: str) -> Text:
-    text = plain_text(answer.text)
+    text = plain_text(re.sub(r"(?s)\A.*</think>|<think>.*", "", answer.text))  # what a model thinks aloud before is no text of it
     status = "ok" if text else "empty"
     if answer.error is not None:
         text, status = "", "failed"

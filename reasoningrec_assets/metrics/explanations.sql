@@ -14,7 +14,7 @@ CREATE OR REPLACE TEMP MACRO tokens(text) AS
     regexp_extract_all(text, '(' || quotation() || '|[\p{L}\p{M}\p{N}]+)[^\p{L}\p{M}\p{N}"“«]*|[^\p{L}\p{M}\p{N}]');
 -- The opinions that a clause holds in lower case, in their order: denied dislike is liking, denied liking is dislike, and "films
 -- like it", "a love of drama", "what they like" and "prefer something else" hold none of it. A denial does not reach across "and".
-CREATE OR REPLACE TEMP MACRO denial() AS '(\b(not|never|unlikely|hardly|doubtful|fail(s|ed)?|nothing|neither|poor)|n.t)[^\w&]+(\w+[^\w&]+)';
+CREATE OR REPLACE TEMP MACRO denial() AS '(\b(not|never|unlikely|hardly|doubtful|fail(s|ed)?|nothing|neither)|n[''’]t)[^\w&]+(\w+[^\w&]+)';
 CREATE OR REPLACE TEMP MACRO liking() AS '(lik(e|ed|es|ing)\b|enjoy|love|appreciat|appeal|interest|prefer|match|align|resonat|suit|fits?\b)\w*';
 CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(
     regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(clause,
@@ -22,7 +22,7 @@ CREATE OR REPLACE TEMP MACRO opinions(clause) AS regexp_extract_all(
             || '|\bprefer\w*\W+(\w+\W+){0,2}?(something|other|another|different|more|less)\b', ' ', 'g'),
         '\band\b', '&', 'g'),
         '\bnot only\b|' || denial() || '{0,2}?(dislik|hate|disappoint|bor(ed|ing))\w*', ' enjoy', 'g'),
-        denial() || '{0,6}?' || liking() || '(\W+n?or\W+(\w+\W+)?' || liking() || ')*', ' dislike', 'g'),
+        '\bpoor(ly)?\W+(fit|match|align|suit)\w*|' || denial() || '{0,6}?' || liking() || '(\W+n?or\W+(\w+\W+)?' || liking() || ')*', ' dislike', 'g'),
         '\bwhat\W+(\w+\W+){1,3}?' || liking(), ' ', 'g'),
     '\b(?:dislik|hate|disappoint|avoid|bored|boring|lik(?:e|ed|es|ing)\b|enjoy|love|appreciat|appeal|prefer|match|align|resonat|suit|fits?\b)|prediction: (?:yes|no)\b');
 

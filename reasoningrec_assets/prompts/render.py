@@ -14,7 +14,7 @@ MAX_FIELD = 300  # longest title or genre list in characters; some real titles a
 _HISTORY_LINE = re.compile(r"^- (?:dis)?liked: .*\n?", re.MULTILINE)
 # both labels at once, on one line: joined by a word or a stroke, or the second one with nothing behind it
 _BOTH = r"[^\w\n]*(?:(?:(?:and/)?or|and)\b|[/|])[^\w\n]*(?:yes|no)\b|[^\w\n]+(?:yes|no)\b[^\w\n]*(?:\n|$)"
-_PREDICTION = re.compile(rf"\W*prediction\W+(?P<answer>yes|no)\b(?!{_BOTH})\W*(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_PREDICTION = re.compile(rf"\W*prediction\W+(?P<answer>yes|no)\b(?!{_BOTH})[^\w\x22“«]*(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from reasoningrec_assets.lake.steps import Inputs, Output, verify
 from reasoningrec_assets.lake.tables import read_rows
 from reasoningrec_assets.metrics.explanations import Texts, flagged
 from reasoningrec_assets.metrics.ranking import checked
-from reasoningrec_assets.prompts.context import load_context
+from reasoningrec_assets.prompts.context import Context, load_context
 from reasoningrec_assets.prompts.render import student_record
 from reasoningrec_assets.settings import RecommendationSettings
 from reasoningrec_assets.sql import query, statements
@@ -23,7 +23,7 @@ from reasoningrec_assets.training.student import STUDENT_TEMPLATES, Answering, p
 
 _SQL = statements(__file__)
 SOURCES = ("popular", "co_liked")
-_USERS_TOGETHER = 64  # scored, explained and checked at once: what bounds the memory
+_ROWS_TOGETHER = 1280  # about so many are scored, explained and checked at once: what bounds the memory
 Row = dict[str, Any]
 Opening = Callable[[], AbstractContextManager[tuple[Answering, str]]]
 
@@ -78,9 +78,11 @@ def recommend(
     figures = Counter[str](users=len(made_from), users_asked=len(asked), users_unknown=len(unknown), users_let_go=lost)
     figures["users_without_candidate"] = len(bare)
     if fresh:
+        context = load_context(inputs["items"], descriptions=inputs["item_descriptions"], profiles=inputs["user_profiles"])
+        together = max(1, _ROWS_TOGETHER // max(len(row["items"]) for row in fresh))
         with student() as (answer, device):
-            for start in range(0, len(fresh), _USERS_TOGETHER):
-                made, told = _recommended(dataset, inputs, settings, answer, fresh[start : start + _USERS_TOGETHER])
+            for start in range(0, len(fresh), together):
+                made, told = _recommended(dataset, inputs, settings, answer, context, fresh[start : start + together])
                 rows += [row | {"made_from": made_from[row["user_id"]]} for row in made]
                 figures.update({name: value for name, value in told.items() if not name.endswith(("_share", "_per_second"))})
     rows.sort(key=lambda row: (row["user_id"], row["rank"]))
@@ -88,13 +90,12 @@ def recommend(
 
 
 def _recommended(
-    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, answer: Answering, people: Sequence[Row]
+    dataset: Dataset, inputs: Inputs, settings: RecommendationSettings, answer: Answering, context: Context, people: Sequence[Row]
 ) -> tuple[list[Row], Any]:
     """The best candidates of some users, with what `flagged` finds in their explanations, and the figures of the answers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    context = load_context(inputs["items"], descriptions=inputs["item_descriptions"], profiles=inputs["user_profiles"])
     asked = ({**one, "target_item_id": item, "split": "test", "label": False} for one in people for item in one["items"])
     rows = [Row(row | student_record(context.window(row), kind=dataset.item_kind, liked=False, reasoning="")) for row in asked]
 

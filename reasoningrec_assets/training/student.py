@@ -166,7 +166,7 @@ def open_student(
         # an adapter's folder is named by its content
         identity = ModelIdentity(store.identity(base_model), "transformers", adapter.name if adapter else None, quantization)
         told: dict[str, Any] = {"sampling": Sampling(scoring.explanation_tokens, temperature=0.0, top_p=1.0, seed=0)}
-        told |= {"open_engine": lambda: contextlib.nullcontext(engine), "chunk_size": scoring.batch_size, "log": log}
+        told |= {"open_engine": lambda: contextlib.nullcontext(engine), "chunk_size": max(64, scoring.batch_size), "log": log}
         writer = Writer(base_model, identity, cache_root=data_root / "cache", **told)
 
         def answer(rows: Sequence[dict[str, Any]], choose: Callable[[Sequence[float]], list[int]]) -> Any:
@@ -182,7 +182,7 @@ def open_student(
 
             written: Any = write(range(len(rows))) if first else None
             if first:
-                reasons = (one_line(re.split(r"(?i)\n\W*prediction\b", text.text, maxsplit=1)[0]) for text in written.texts)
+                reasons = (one_line(re.split(r"(?i)[\s*#]*\bprediction\W+(?:yes|no)\b", one.text)[0]) for one in written.texts)
                 begun = [reason and f"{reason}\n" for reason in reasons]
                 before = [engine.chat.label_tokens(row.message, begin) for row, begin in zip(encoded, begun, strict=True)]
                 encoded = [replace(row, prompt=[*row.prompt, *label.prefix]) for row, label in zip(encoded, before, strict=True)]

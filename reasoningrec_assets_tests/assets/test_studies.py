@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -19,6 +20,7 @@ from reasoningrec_assets.models import store
 from reasoningrec_assets.models.adapters import with_adapter
 from reasoningrec_assets.prompts.chat import Chat
 from reasoningrec_assets.prompts.render import student_message
+from reasoningrec_assets.training import student
 from reasoningrec_assets.training.variants import VARIANTS
 
 texts_of = evaluation._texts
@@ -63,9 +65,16 @@ def test_a_branch_is_made_from_what_its_variant_sees(pipeline, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
+def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline, monkeypatch):
     import torch
 
+    write = student.write_texts
+
+    def concluded(rows, ask, writer):
+        written = write(rows, ask, writer)
+        return replace(written, texts=[replace(one, text=f"{one.text}. Prediction: Yes") for one in written.texts])
+
+    monkeypatch.setattr(student, "write_texts", concluded)  # as one that was trained for longer ends
     pipeline.run(selection='+key:"study/reason_first/predictions"')
     splits, adapter, made = (
         pipeline.lake.newest(f"study/reason_first/{table}", "ml100k") for table in ("sft_splits", "lora_model", "predictions")
@@ -88,6 +97,7 @@ def test_a_student_that_reasons_first_is_scored_after_its_own_reason(pipeline):
         return float(last[list(labels.yes)].logsumexp(0) - last[list(labels.no)].logsumexp(0))
 
     explained = [row for row in read_rows(pipeline.lake.path_of(made)) if row["explanation"]]
+    assert not [row for row in explained if "Prediction" in row["explanation"]]
     scores = [row["score"] for row in explained]
     after = [log_odds(row, f"{row['explanation']}\n") for row in explained]
     at_once = [log_odds(row, "") for row in explained]

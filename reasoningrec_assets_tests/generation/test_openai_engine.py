@@ -187,7 +187,7 @@ def test_an_answer_of_another_form_is_a_row_with_an_error(server, garbage):
     assert [bool(answer.error) for answer in answers] == [False, True, False]
 
 
-@pytest.mark.parametrize("status", [403, 404, 422, 503])
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 503])
 def test_a_request_that_is_refused_costs_no_other_its_answer(server, status):
     server.misbehave = lambda _, message: (status, {"error": {"message": "no"}}) if message.endswith("2") else None
     answers = ask(server, QUESTIONS[:4], retries=1)
@@ -271,6 +271,19 @@ def test_a_wrong_key_is_refused_and_never_told(server, monkeypatch, capfd):
     assert server.bodies == []
 
 
+def test_a_key_that_ends_is_refused_once_it_serves_no_request(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.misbehave = lambda _number, _message: (401, {"error": {"message": "it has expired"}})
+    with pytest.raises(PermanentError, match=r"it has expired.*OPENAI_API_KEY"):
+        ask(server, QUESTIONS[:3])
+
+
+def test_a_key_that_may_not_list_models_writes(server, monkeypatch):
+    forbidden = lambda handler: handler.reply(403, {"error": {"message": "no permission to list"}})  # noqa: E731
+    monkeypatch.setattr(Handler, "do_GET", forbidden)
+    assert texts(ask(server, QUESTIONS[:1])) == ["word0"]
+
+
 def test_the_right_key_is_taken_from_the_environment(server, monkeypatch):
     server.key = KEY
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -285,7 +298,7 @@ def test_a_model_that_the_server_does_not_have_is_named_with_those_it_has(server
 def test_sampling_prefill_choices_and_logprobs_reach_the_server(server):
     sampling = Sampling(5, 0.7, 0.9, seed=3, logprobs=2, choices=("Yes", "No"))
     with engine_module.open_engine("writer", EngineSettings(kind="openai", base_url=server.url), log=lambda _: None) as engine:
-        (answer,) = engine.generate([("0000000a" + "0" * 56, Request("row", "say so", prefill="Prediction:"))], sampling)
+        (answer,) = engine.generate([("000000a0" + "0" * 56, Request("row", "say so", prefill="Prediction:"))], sampling)
     assert answer.first_logprobs == {"so": -0.25}
     (body,) = server.bodies
     assert body["messages"][1] == {"role": "assistant", "content": "Prediction:"}

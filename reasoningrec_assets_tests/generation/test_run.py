@@ -133,6 +133,23 @@ def test_a_cut_answer_is_trimmed_and_flagged(tmp_path):
     assert written.metrics["generation_trimmed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("<think>It was disliked.</think>\nA fine film.", "A fine film."),
+        ("It was disliked.\n</think>\n\nA fine film.", "A fine film."),  # the template begins the thought
+        ("<think>It was", ""),
+    ],
+)
+def test_what_a_model_thinks_aloud_is_no_text(tmp_path, answer, text):
+    class Thinking(CountingEngine):
+        def generate(self, batch, sampling):
+            return [dataclasses.replace(one, text=answer) for one in super().generate(batch, sampling)]
+
+    written = write(requests_of("word"), tmp_path, Thinking())
+    assert [(one.text, one.status) for one in written.texts] == [(text, "ok" if text else "empty")]
+
+
 def test_many_empty_texts_are_warned_of(tmp_path):
     lines = []
     engine = CountingEngine(finish="length")

@@ -60,6 +60,8 @@ FAILS = """
 
     class LLM:
         def __init__(self, **settings):
+            sys.stderr.buffer.write(b"\\xff is no text, and a log may hold it\\n")
+            sys.stderr.flush()
             print("the driver is too old", file=sys.stderr)
             raise RuntimeError("no engine")
 """

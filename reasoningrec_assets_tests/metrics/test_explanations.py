@@ -136,6 +136,11 @@ STATED = {
     "This movie is not a good match for the user.": False,
     "This movie would be a poor fit for the user.": False,
     "This movie would be a great fit for the user.": True,
+    "This movie is a poor fit, and poorly suited.": False,
+    "They would enjoy this movie about a poor boy who loves music.": True,
+    "This film about a distant planet would appeal to the user.": True,
+    "This item is a knit sweater that would suit the user.": True,
+    "They won’t enjoy this movie.": False,
     "This movie is not too dark and matches the user's taste.": True,
     "The user does not like violence and would enjoy this movie.": True,
     # what the user likes otherwise is no opinion on it

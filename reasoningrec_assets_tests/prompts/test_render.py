@@ -158,6 +158,7 @@ def test_one_line_folds_white_space_and_control_characters():
         ("Prediction: Yes/No", (None, "Prediction: Yes/No")),
         ("Prediction: yesterday", (None, "Prediction: yesterday")),
         ("I think yes", (None, "I think yes")),
+        ('Prediction: Yes\n"Toy Story" is like "Babe".', (True, '"Toy Story" is like "Babe".')),
         ("Prediction: No", (False, "")),
         ("Prediction: Yes\nNo film was disliked.", (True, "No film was disliked.")),
         ("Prediction: Yes No film was disliked.", (True, "No film was disliked.")),

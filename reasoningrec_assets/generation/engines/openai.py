@@ -35,8 +35,8 @@ class OpenAIEngine:
 
         try:
             names = asyncio.run(listed())
-        except openai.NotFoundError:
-            return  # a server without the list; the first request will tell
+        except (openai.NotFoundError, openai.PermissionDeniedError):
+            return  # a server without the list, or a key that may not see it; the first request will tell
         except (openai.APIError, ValueError, AttributeError) as error:
             raise self._unusable(error) from None
         if self.model not in names:
@@ -53,15 +53,16 @@ class OpenAIEngine:
         started = time.monotonic()
         # the client's time-out is between two pieces of an answer: one that drips would be waited for without end
         longest = (self.settings.timeout_seconds + PATIENCE) * (self.settings.retries + 1)
+        refused: list[openai.AuthenticationError] = []
 
         async def one(key: str, arguments: dict[str, Any]) -> Answer:
             async with places:
                 try:
                     raw = await asyncio.wait_for(client.chat.completions.with_raw_response.create(**arguments), longest)
                     return _answer(key, raw.parse(), raw.retries_taken + 1)
-                except openai.AuthenticationError as error:
-                    raise self._unusable(error) from None
-                except openai.BadRequestError as error:  # such as one that is longer than the context
+                # such as one that is longer than the context
+                except (openai.BadRequestError, openai.AuthenticationError) as error:
+                    refused.extend([error] if isinstance(error, openai.AuthenticationError) else [])
                     return Answer(key, error=self._redacted(error))
                 except (openai.APIError, TimeoutError) as error:
                     return Answer(key, error=self._redacted(error), attempts=self.settings.retries + 1)
@@ -70,6 +71,8 @@ class OpenAIEngine:
 
         async with self._client() as client:
             answers = await asyncio.gather(*(one(key, self._arguments(key, request, sampling)) for key, request in chunk))
+        if refused and all(answer.error for answer in answers):  # a key that ends amid a chunk loses none that were paid for
+            raise self._unusable(refused[0])
         return [replace(answer, seconds=(time.monotonic() - started) / len(chunk)) for answer in answers]
 
     def _arguments(self, key: str, request: Request, sampling: Sampling) -> dict[str, Any]:
@@ -83,7 +86,7 @@ class OpenAIEngine:
         arguments: dict[str, Any] = {"model": self.model, "messages": messages, "extra_body": extra}
         arguments |= {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.temperature > 0:
-            arguments["seed"] = int(key[:8], 16)
+            arguments["seed"] = int(key[:7], 16)  # some servers take 31 bits
         if sampling.logprobs:
             arguments |= {"logprobs": True, "top_logprobs": sampling.logprobs}
         return arguments

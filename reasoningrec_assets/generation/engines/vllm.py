@@ -76,10 +76,10 @@ def open_engine(reference: str, data_root: Path, settings: EngineSettings, *, lo
         python = settings.python or sys.executable
         log(f"starting vLLM with {reference} on {device.name}")
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        own: Any = {**pipes, "encoding": "utf-8", "start_new_session": True, "env": child_environment(device)}
+        own: Any = {**pipes, "encoding": "utf-8", "errors": "replace", "start_new_session": True}
         try:
             # -P: the engines' folder must not hide the packages that they are named after
-            child: subprocess.Popen[str] = subprocess.Popen([python, "-P", str(WORKER)], **own)
+            child: subprocess.Popen[str] = subprocess.Popen([python, "-P", str(WORKER)], env=child_environment(device), **own)
         except OSError as error:
             remedy = "Correct the engine setting python, or leave it out where vLLM shares this environment"
             raise PermanentError("start vLLM", where=python, problem=str(error), remedy=remedy) from error
