@@ -45,7 +45,7 @@ class OpenAIEngine:
             raise PermanentError(f"use the model {self.model}", where=str(self.settings.base_url), problem=problem, remedy=remedy)
 
     def generate(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
-        """Answer one chunk; requests fail one by one, so that no other's paid answer is lost. PermanentError for a wrong key."""
+        """Answer one chunk; requests fail one by one, so that no other's paid answer is lost. PermanentError where a key serves none."""
         return asyncio.run(self._all(chunk, sampling))
 
     async def _all(self, chunk: Sequence[Keyed], sampling: Sampling) -> list[Answer]:
